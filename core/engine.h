@@ -1,0 +1,43 @@
+/* What executes guest code: the interpreter or the recompiler. */
+#ifndef GANNET_CORE_ENGINE_H
+#define GANNET_CORE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "core/error.h"
+
+struct cpu;
+struct engine;
+
+struct engine_ops {
+	const char *name;
+	/* Run until cpu->run is 0, the CPU is halted, or the machine has ended.
+	 * Delivers interrupts and exceptions itself (cpu_service). */
+	void (*run)(struct engine *e);
+	void (*stats)(struct engine *e, FILE *out); /* for --stats; optional */
+	void (*destroy)(struct engine *e);
+};
+
+struct engine {
+	const struct engine_ops *ops;
+	struct cpu *cpu; /* borrowed */
+};
+
+struct engine *interp_create(struct cpu *cpu, struct error *err);
+/** jit_create - see jit/; NULL with @err where the host cannot (or built without) */
+struct engine *jit_create(struct cpu *cpu, struct error *err);
+
+struct insn;
+/**
+ * interp_insn - execute one decoded instruction at CS:EIP
+ * Sets cpu->insn_eip, executes, leaves EIP at the next instruction (or at the
+ * branch target). A REP string instruction may stop between iterations with
+ * EIP still on it when cpu->run is 0. Raises through cpu->unwind.
+ * The x87/SSE state must be in cpu->fpu (not live in host registers).
+ */
+void interp_insn(struct cpu *cpu, const struct insn *in);
+/** interp_step - fetch, decode and execute the instruction at CS:EIP */
+void interp_step(struct cpu *cpu);
+
+#endif
