@@ -116,10 +116,10 @@ struct tlb {
 	/* Code: RAM page + 1 that instructions at a linear page come from; 0: unknown. */
 	uint32_t *exec[2];
 	/* Pages filled since the last flush, so that a flush costs what was filled. */
-	uint32_t *filled;        /* linear page numbers; bit 31: global */
+	uint32_t *filled;        /* linear page numbers */
 	uint32_t filled_count;
 	uint32_t filled_max;
-	uint8_t *page_state;     /* per linear page: bit 0 listed in filled */
+	uint8_t *page_state;     /* per linear page: which tables hold it; mmu.c */
 };
 
 /* x87, MMX and SSE registers as FXSAVE stores them (32-bit format). */

@@ -73,6 +73,14 @@ static inline void mmu_write(struct cpu *cpu, uint32_t linear, uint64_t v, unsig
 		memcpy(p, &v, size);
 }
 
+/**
+ * mmu_fill - put the translation of @linear into the tables, if it can be
+ * Returns true if the entry for this kind of access is there now. Raises
+ * nothing and calls no device: false means "take the slow path". Touches no
+ * x87 or SSE register.
+ */
+bool mmu_fill(struct cpu *cpu, uint32_t linear, bool write, unsigned user);
+
 /** mmu_probe_write - make sure @size bytes could be written, or raise #PF; writes nothing */
 void mmu_probe_write(struct cpu *cpu, uint32_t linear, unsigned size, unsigned user);
 /** mmu_read_bytes/write_bytes - any length up to a page; checked before written */
