@@ -82,6 +82,9 @@ void memory_move(struct memory *mem, struct memory_region *region, uint64_t padd
 void memory_enable(struct memory *mem, struct memory_region *region, bool on);
 void memory_set_kind(struct memory *mem, struct memory_region *region,
 		     enum memory_kind kind);
+/** memory_set_ops - who gets the writes of a MEMORY_ROMD region */
+void memory_set_ops(struct memory *mem, struct memory_region *region,
+		    const struct mmio_ops *ops, void *opaque);
 /** memory_rom_alloc - the next @size bytes of the ROM area as a RAM offset; UINT64_MAX if full */
 uint64_t memory_rom_alloc(struct memory *mem, uint64_t size);
 
