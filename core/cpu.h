@@ -196,6 +196,11 @@ struct cpu {
 	uint64_t insn_count;   /* instructions retired by the interpreter */
 	uint64_t exceptions[32]; /* how often each was delivered */
 	uint64_t interrupts;
+
+	/* FERR#: an unmasked x87 exception while CR0.NE is 0. The board makes it
+	 * IRQ 13 until port F0h is written. May be NULL. */
+	void (*ferr)(void *opaque);
+	void *ferr_opaque;
 };
 
 enum {
