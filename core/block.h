@@ -1,0 +1,59 @@
+/* Disk images: a host file or block device as an array of 512-byte sectors.
+ *
+ * Reads and writes are synchronous and whole: short transfers and EINTR are
+ * finished here, and what fails comes back as -errno for the drive to report to
+ * its guest. In BLOCK_SNAPSHOT mode the base is never written: clusters that the
+ * guest writes go to an unlinked sparse temporary file, at the same offset.
+ *
+ * An image whose size is not a multiple of 512 has a last sector that reads as
+ * zero past the end of the file; writing that sector makes the file whole.
+ */
+#ifndef GANNET_CORE_BLOCK_H
+#define GANNET_CORE_BLOCK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+
+#define BLOCK_SECTOR 512u
+
+enum block_mode {
+	BLOCK_RW,       /* writes reach the image; one writer at a time */
+	BLOCK_RO,       /* writes fail with -EROFS */
+	BLOCK_SNAPSHOT, /* writes go to a temporary overlay */
+};
+
+struct block;
+
+/**
+ * block_open - open a disk image or a host block device
+ * @path: kept for block_path() as it is given; messages start with it
+ *
+ * Refused with one line in @err: missing, unreadable, empty, a directory or
+ * something else that is not a disk, not writable (BLOCK_RW), in use by another
+ * process (advisory flock: shared for readers, exclusive for BLOCK_RW).
+ */
+struct block *block_open(const char *path, enum block_mode mode, struct error *err);
+/** block_close - NULL is legal; an overlay is lost */
+void block_close(struct block *b);
+
+const char *block_path(const struct block *b);
+/** block_sectors - size in units of 512 bytes, the last one possibly padded */
+uint64_t block_sectors(const struct block *b);
+bool block_writable(const struct block *b);
+enum block_mode block_mode(const struct block *b);
+
+/**
+ * block_read / block_write - @count sectors from @sector on
+ * Return 0, or -errno: -ERANGE past the end, -EROFS, what the host said.
+ * After an error in the middle, what @buf or the image holds is unspecified.
+ */
+int block_read(struct block *b, uint64_t sector, void *buf, size_t count);
+int block_write(struct block *b, uint64_t sector, const void *buf, size_t count);
+/** block_flush - what was written is on the medium when this returns 0.
+ *  An overlay does not outlive the process, so there is nothing to do for it. */
+int block_flush(struct block *b);
+
+#endif
