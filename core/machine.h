@@ -39,6 +39,7 @@ struct machine {
 	bool no_reboot;
 	bool reset_requested;   /* vCPU thread only */
 	enum machine_end end;   /* vCPU thread only */
+	bool quit_requested;    /* atomic: set by machine_quit() from any thread */
 	int exit_code;
 	uint64_t resets;        /* how often the machine was reset since creation */
 };
