@@ -116,7 +116,8 @@ bool pci_bar_mem(struct pci_device *d, unsigned index, uint32_t size,
 /** pci_bar_ram - host memory (a frame buffer) at @ram_offset of the memfd; prefetchable */
 bool pci_bar_ram(struct pci_device *d, unsigned index, uint32_t size, uint64_t ram_offset,
 		 const char *name);
-/** pci_bar_rom - expansion ROM with a copy of @data; at least 2 KiB, rounded up to a power of two */
+/** pci_bar_rom - expansion ROM with a copy of @data; rounded up to a power of two,
+ *  at least 4 KiB */
 bool pci_bar_rom(struct pci_device *d, const void *data, size_t size, const char *name,
 		 struct error *err);
 /** pci_bar_address - where the BAR is decoded now; 0: it is not */
@@ -151,6 +152,10 @@ struct device *pci_bus_device(struct pci_bus *bus);
  *  pin p of slot s driving PIRQ (s - 1 + p - 1) & 3 as the PIIX boards wire it */
 void pci_bus_set_router(struct pci_bus *bus, void (*set)(void *opaque, int pirq, bool level),
 			void *opaque);
+/** pci_bus_set_reset_control - byte accesses to port 0xcf9, which lies inside the
+ *  address register but belongs to the south bridge */
+void pci_bus_set_reset_control(struct pci_bus *bus, uint8_t (*read)(void *opaque),
+			       void (*write)(void *opaque, uint8_t value), void *opaque);
 /** pci_bus_find - the device at @devfn, or NULL */
 struct pci_device *pci_bus_find(const struct pci_bus *bus, uint8_t devfn);
 
