@@ -34,7 +34,7 @@ static struct engine *make_engine(struct machine *m, const char *name,
 struct machine *machine_create(const struct machine_config *cfg,
 			       struct error *err)
 {
-	uint64_t rom_size = cfg->rom_size ? cfg->rom_size : 16 * MIB;
+	uint64_t rom_size = cfg->rom_size ? cfg->rom_size : 32 * MIB;
 	struct machine *m = calloc(1, sizeof(*m));
 	struct cpu *cpu;
 

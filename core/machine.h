@@ -46,7 +46,7 @@ struct machine {
 
 struct machine_config {
 	uint64_t ram_size;  /* bytes; 1 MiB to 64 GiB less what the host has */
-	uint64_t rom_size;  /* bytes set aside for ROM images; 0: 16 MiB */
+	uint64_t rom_size;  /* bytes set aside for ROM images and video memory; 0: 32 MiB */
 	const char *engine; /* "jit" or "interp" */
 	const char *cpu;    /* CPU model, see cpuid.h; NULL: default */
 };
