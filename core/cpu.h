@@ -127,6 +127,8 @@ struct fpu_state {
 	alignas(64) uint8_t fxsave[512];
 };
 
+#define CPU_ENGINE_AREA 1024
+
 struct cpu;
 
 /* How the CPU asks the interrupt controllers for a vector. */
@@ -148,10 +150,11 @@ struct cpu {
 	uint8_t intr_line;   /* INTR as the interrupt controllers drive it */
 	uint8_t nmi_pending;
 	uint8_t nmi_blocked; /* until IRET */
-	uint8_t smi_unused;
+	/* What the engine keeps within reach of the register that points here. */
+	alignas(64) uint8_t engine_area[CPU_ENGINE_AREA];
+	struct fpu_state fpu;
 	struct segment seg[SREG_COUNT];
 	struct tlb tlb;
-	struct fpu_state fpu;
 
 	/* ---- system state ---- */
 	uint32_t cr0;

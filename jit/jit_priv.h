@@ -1,0 +1,237 @@
+/* The recompiler's own structures. See docs/architecture.md for the tour.
+ *
+ * Registers while guest code runs:
+ *
+ *   rax rdx rbx rbp rsi rdi   eax edx ebx ebp esi edi, upper halves zero
+ *   r9                        ecx   (rcx is free for JRCXZ, the branch that
+ *   r8                        esp    reads no flags, and for shift counts)
+ *   rcx r10 r11               scratch within one guest instruction
+ *   r12                       0xfffff003: PEXT mask, page number and the two
+ *                             low bits: the table index of a 4-byte access
+ *   r13 r14                   table for reads, table for writes
+ *   r15                       struct cpu
+ *   rsp                       a stack of its own that holds nothing but return
+ *                             addresses into recompiled code
+ *   host flags                the guest's CF PF AF ZF SF OF, always
+ *   x87, xmm0-7, MXCSR        the guest's, while cpu->fpu_live is set
+ *
+ * So no glue code may touch flags: it is made of MOV, LEA, NOT, PEXT, PDEP,
+ * RORX, SARX and JRCXZ.
+ */
+#ifndef GANNET_JIT_JIT_PRIV_H
+#define GANNET_JIT_JIT_PRIV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/cpu.h"
+#include "core/engine.h"
+#include "core/insn.h"
+#include "core/memory.h"
+#include "jit/emit.h"
+
+/* Where each guest register lives. */
+enum { HOST_ECX = R9, HOST_ESP = R8, HOST_CPU = R15, HOST_MASK = R12, HOST_READ = R13,
+       HOST_WRITE = R14 };
+
+#define JIT_CACHE_SIZE (64u << 20)   /* bytes of host code, hot and cold */
+#define JIT_STACK_SIZE (256u << 10)  /* bytes of return addresses */
+#define JIT_STACK_GUARD (64u << 10)  /* unmapped below it */
+#define JIT_BLOCK_INSNS 64           /* guest instructions in a block, at most */
+#define JIT_BLOCK_BYTES 16384        /* host bytes one block may need, hot + cold */
+#define JUMP_CACHE_BITS 11
+#define JUMP_CACHE_SIZE (1u << JUMP_CACHE_BITS)
+#define JUMP_CACHE_MASK (JUMP_CACHE_SIZE - 1)
+
+/* What a block was translated for; any difference is another block. */
+enum jit_mode {
+	MODE_USER = 1 << 0,   /* CPL 3 */
+	MODE_DF = 1 << 1,     /* direction flag set */
+	MODE_FPU = 1 << 2,    /* x87 usable: CR0.EM = TS = 0 */
+	MODE_SSE = 1 << 3,    /* ... and CR4.OSFXSR */
+	MODE_FS = 1 << 4,     /* FS is usable data with limit 4G (base may be anything) */
+	MODE_GS = 1 << 5,
+	MODE_IOPL = 1 << 6,   /* CPL <= IOPL: CLI and STI allowed */
+	MODE_NEVER = 1 << 15, /* the interpreter's business: 16-bit code, limits, debugging */
+};
+
+/* Reached from recompiled code through r15; lives in cpu->engine_area. The
+ * offsets are known to thunks.S through jit_offsets.h, which asserts them. */
+struct jit_area {
+	uint64_t c_rsp;        /* 0: the C stack, 16-byte aligned */
+	uint64_t jit_rsp;      /* 8: the return-address stack while in C */
+	uint64_t *read;        /* 16: table for reads at the current privilege */
+	uint64_t *write;       /* 24 */
+	uint32_t *exec;        /* 32 */
+	uint64_t saved_flags;  /* 40 */
+	uint64_t saved_r10;    /* 48 */
+	uint32_t mask_byte;    /* 56: 0xfffff000 */
+	uint32_t mask_word;    /* 60: 0xfffff001 */
+	uint32_t mask_cross2;  /* 64: 0xffe */
+	uint32_t mask_cross4;  /* 68: 0xffc */
+	uint32_t mask_cross8;  /* 72: 0xff8 */
+	uint32_t mask_cross16; /* 76: 0xff0 */
+	uint32_t mask_jump;    /* 80: JUMP_CACHE_MASK */
+	uint32_t mask_arith;   /* 84: FLAGS_ARITH */
+	uint32_t mask_no_if;   /* 88: ~FLAG_IF */
+	uint32_t mask_bit5;    /* 92: 31 */
+	void *thunk_exit;      /* 96: leave; EIP is stored */
+	void *thunk_exit_link; /* 104: leave; r11 is the struct jit_link */
+	void *thunk_fill;      /* 112: r10 address, r11 size | write << 8; rcx = addend or 0 */
+	void *thunk_interp;    /* 120: interpret the instruction at EIP */
+	void *thunk_lookup;    /* 128: go to the block at ecx */
+	void *thunk_fpu;       /* 136: load x87/SSE state */
+	void *thunk_raise;     /* 144: exception ecx at EIP r10 */
+	uint64_t *jump_keys;   /* 152: minus the EIP of each entry */
+	/* 160: the jump cache's host addresses follow its keys */
+	uint64_t was_live;     /* 160 */
+	uint64_t stat_insns;   /* 168: guest instructions run, with --stats */
+	uint64_t jit_rsp_base; /* 176 */
+	uint32_t mxcsr_host;   /* 184: default MXCSR for C */
+	uint32_t pad;
+	uint64_t stat_interp;  /* 192: instructions handed to the interpreter */
+};
+_Static_assert(sizeof(struct jit_area) <= CPU_ENGINE_AREA, "engine area too small");
+_Static_assert(offsetof(struct jit_area, mask_byte) == 56, "thunks.S");
+_Static_assert(offsetof(struct jit_area, thunk_exit) == 96, "thunks.S");
+_Static_assert(offsetof(struct jit_area, jump_keys) == 152, "thunks.S");
+_Static_assert(offsetof(struct jit_area, mxcsr_host) == 184, "thunks.S");
+
+#define AREA(field) \
+	MEM_BD(HOST_CPU, (int32_t)(offsetof(struct cpu, engine_area) + \
+				   offsetof(struct jit_area, field)))
+#define CPU_FIELD(field) MEM_BD(HOST_CPU, (int32_t)offsetof(struct cpu, field))
+
+struct jit_block;
+
+/* A direct jump out of a block. While unlinked the jump goes to a cold stub
+ * that leaves with this struct in r11. */
+struct jit_link {
+	struct jit_block *from;
+	struct jit_block *to;  /* NULL while unlinked */
+	struct jit_link *next; /* in to->incoming */
+	uint8_t *site;         /* the rel32, writable address */
+	uint8_t *tag;          /* imm32 of the exec table check, or NULL */
+	uint32_t target;       /* guest EIP */
+	int32_t unlinked;      /* rel32 that leads to the stub */
+};
+
+/* Where an instruction that can fault on the host itself starts. */
+struct jit_fault_point {
+	uint32_t host; /* offset from block->host */
+	uint32_t eip;
+};
+
+struct jit_block {
+	struct jit_block *hash_next;
+	struct jit_block *page_next; /* other blocks of the RAM page */
+	uint8_t *host;       /* executable address of the entry */
+	uint32_t host_size;  /* hot bytes */
+	uint32_t cold_size;
+	uint8_t *cold;       /* executable address of the cold bytes */
+	uint32_t eip;        /* linear = EIP: code segments are flat */
+	uint32_t ram_page;
+	uint16_t mode;
+	uint16_t guest_size; /* bytes of guest code */
+	uint16_t insns;
+	bool dead;
+	uint8_t link_count, fault_count, landing_count;
+	struct jit_link *incoming;
+	struct jit_link *links;            /* own jumps out */
+	struct jit_fault_point *faults;
+	uint8_t **landings;  /* writable addresses where returns come back */
+};
+
+/* What is known about a RAM page that code was translated from. */
+struct jit_page {
+	uint64_t bitmap; /* which 64-byte pieces hold translated code */
+	struct jit_block *blocks;
+};
+
+struct jit {
+	struct engine base;
+	struct cpu *cpu;
+	struct jit_area *area;
+
+	/* code cache: one memfd, mapped writable and executable */
+	int fd;
+	uint8_t *code_w, *code_x;
+	uint32_t hot, cold; /* hot grows up from 0, cold down from the end */
+
+	uint8_t *stack;      /* JIT_STACK_GUARD unmapped, then JIT_STACK_SIZE */
+	uint64_t *jump_cache;
+	uint16_t jump_mode;  /* mode the jump cache holds entries for */
+	uint16_t mode;       /* of the code being run */
+
+	struct jit_block **hash; /* hash_size buckets */
+	uint32_t hash_size;
+	struct jit_page **pages; /* by RAM page */
+	uint32_t page_count;
+	struct jit_block **blocks; /* in order of host address, for faults */
+	uint32_t block_count, block_max;
+	char *arena;             /* metadata of blocks, freed all at once */
+	size_t arena_used, arena_size;
+
+	uint8_t *unaligned;  /* 64 Ki bits: code that was seen to access unaligned */
+	uint8_t *unaligned_seen;
+
+	bool count_insns;
+	FILE *perf_map;
+	bool need_flush;     /* of the code cache, before the next block */
+	uint64_t stat_blocks, stat_flushes, stat_invalidated, stat_entries, stat_links,
+		stat_fills;
+	uint64_t *stat_interp_ids; /* by enum insn_id */
+};
+
+/* ---- thunks.S ---- */
+uint64_t jit_enter(struct cpu *cpu, const void *host);
+extern const uint8_t jit_thunk_exit[], jit_thunk_exit_link[], jit_thunk_fill[],
+	jit_thunk_interp[], jit_thunk_lookup[], jit_thunk_fpu[], jit_thunk_raise[],
+	jit_thunk_return_base[];
+
+/* ---- called from thunks ---- */
+uint64_t jit_fill(struct cpu *cpu, uint32_t linear, uint32_t what, uint64_t from);
+int jit_interp_one(struct cpu *cpu);
+_Noreturn void jit_raise(struct cpu *cpu, uint32_t vector);
+
+/* ---- code_cache.c ---- */
+bool jit_cache_init(struct jit *j, struct error *err);
+void jit_cache_finish(struct jit *j);
+/** jit_cache_reserve - room for one block; false: the cache must be flushed first */
+bool jit_cache_reserve(struct jit *j, struct emit *hot, struct emit *cold);
+/** jit_cache_commit - keep what was emitted; cold code was emitted at @cold from its start */
+void jit_cache_commit(struct jit *j, const struct emit *hot, uint8_t *cold_start,
+		      const struct emit *cold);
+static inline uint8_t *jit_exec(const struct jit *j, const uint8_t *w)
+{
+	return j->code_x + (w - j->code_w);
+}
+
+/* ---- block.c ---- */
+uint16_t jit_mode_of(const struct cpu *cpu);
+struct jit_block *jit_block_find(struct jit *j, uint32_t eip, uint32_t ram_page, uint16_t mode);
+void jit_block_add(struct jit *j, struct jit_block *b);
+void jit_block_invalidate(struct jit *j, struct jit_block *b);
+void jit_code_written(void *opaque, uint32_t ram_page, unsigned offset, unsigned len);
+void jit_flush_all(struct jit *j);
+void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to);
+struct jit_block *jit_block_at(struct jit *j, uint64_t host);
+void *jit_arena(struct jit *j, size_t bytes);
+void jit_jump_cache_clear(struct jit *j);
+void jit_returns_reset(struct jit *j);
+static inline unsigned jit_unaligned_slot(uint32_t eip)
+{
+	return (eip ^ eip >> 13) & 0xffff;
+}
+
+/* ---- translate.c ---- */
+/** jit_translate - make the block at @eip; NULL: interpret one instruction instead */
+struct jit_block *jit_translate(struct jit *j, uint32_t eip, uint32_t ram_page,
+				const uint8_t *page_host);
+
+/* ---- fault.c ---- */
+bool jit_signals_install(struct error *err);
+void jit_signals_enter(struct jit *j); /* this thread runs @j now */
+void jit_signals_leave(void);
+
+#endif
