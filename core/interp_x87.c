@@ -352,14 +352,16 @@ void interp_x87(struct cpu *cpu, const struct insn *in)
 		fpu_check_pending(cpu);
 		return;
 	}
+	if (in->opcode < 0xd8 || in->opcode > 0xdf) { /* FXSAVE, FXRSTOR */
+		interp_simd(cpu, in);
+		return;
+	}
 	if (!cpu_has(cpu, in->entry->feature))
 		cpu_raise_ne(cpu, EXC_UD);
 	if (cpu->cr0 & (CR0_EM | CR0_TS))
 		cpu_raise_ne(cpu, EXC_NM);
 	if (x87_control(cpu, in))
 		return;
-	if (in->opcode < 0xd8 || in->opcode > 0xdf)
-		cpu_raise_ne(cpu, EXC_UD);
 	fpu_check_pending(cpu);
 	x87_execute(cpu, in);
 }
