@@ -83,7 +83,7 @@ struct op_desc {
 	uint8_t addr;   /* enum op_addr */
 	uint8_t size;   /* enum op_size */
 	uint8_t access; /* enum op_access */
-	uint8_t fixed;  /* register number for OP_FIXED_* */
+	uint8_t fixed;  /* register number for OP_FIXED_*; OP_I: 1 if sign-extended */
 };
 
 /* Attributes of an entry. */
@@ -157,15 +157,17 @@ struct insn {
 	uint8_t opsize;   /* 2 or 4 (8 when long mode comes) */
 	uint8_t adsize;   /* 2 or 4 */
 	uint8_t modrm;    /* the byte; mod, reg, rm below are its fields */
-	uint8_t mod, reg, rm;
-	uint8_t seg;      /* segment of the memory operand: default or overridden */
+	uint8_t mod, reg, rm; /* mod is 3 for MOV CRn/DRn whatever the byte says */
+	uint8_t seg;      /* of the memory operand, X or implicit one: default or overridden */
 	int8_t base;      /* GPR number or -1 */
 	int8_t index;     /* GPR number or -1 */
 	uint8_t scale;    /* shift 0-3 */
-	uint8_t imm_size; /* bytes of imm in the instruction */
+	uint8_t imm_size; /* bytes of imm in the instruction, imm2 not counted */
 	bool has_mem;     /* ModRM or moffs memory operand */
-	int32_t disp;     /* sign-extended displacement or moffs */
-	int64_t imm;      /* sign-extended where the SDM says so; branch displacement; far offset */
+	int32_t disp;     /* sign-extended displacement or moffs; 16-bit: sums wrap at 64 KiB */
+	/* Sign-extended: branch displacement, Ib of 6A 6B 83. Zero-extended: all
+	 * others, far offset too. */
+	int64_t imm;
 	uint16_t imm2;    /* far selector; second immediate of ENTER, EXTRQ */
 };
 
@@ -187,7 +189,8 @@ enum decode_result insn_decode(struct insn *in, bool code32, const uint8_t *byte
 /** insn_operand_bytes - size in bytes of operand @n of this instruction (0 for SZ_0) */
 unsigned insn_operand_bytes(const struct insn *in, unsigned n);
 
-/** insn_memory_access - what the instruction does to its ModRM/moffs memory operand */
+/** insn_memory_access - what the instruction does to its ModRM/moffs memory operand
+ *  @bytes: how many there; 0 with ACC_NONE (register form, LEA, NOP, prefetch) */
 enum op_access insn_memory_access(const struct insn *in, unsigned *bytes);
 
 const char *insn_name(enum insn_id id); /* "ADD"; static */
