@@ -7,7 +7,7 @@
  * the rest and is told by `can_write` when there is room. So a slow reader
  * slows the guest down and loses nothing. Where nobody listens (a socket
  * without a peer, a pty nobody has open) output is discarded, as on a cable
- * that is not plugged in.
+ * that is not plugged in. The program should ignore SIGPIPE.
  */
 #ifndef GANNET_CORE_CHARDEV_H
 #define GANNET_CORE_CHARDEV_H
@@ -68,7 +68,7 @@ void chardev_accept_input(struct chardev *c);
 /** chardev_flush - try to write out what is buffered now */
 void chardev_flush(struct chardev *c);
 
-/** chardev_connected - false where output would be discarded for want of a peer */
+/** chardev_connected - false while a socket or pty has nobody at the other end */
 bool chardev_connected(const struct chardev *c);
 
 /** chardev_info - for the program to show: the pty's path, the port that was
