@@ -184,9 +184,14 @@ struct cpu {
 	bool exc_has_error;
 	bool exc_soft;
 	uint32_t debug_hits; /* DR6 bits to report after this instruction */
+	uint8_t event_ext;   /* 1 while an interrupt or exception is delivered: EXT of error codes */
 
 	/* ---- wiring ---- */
 	const struct cpu_model *model;
+	uint32_t features;     /* bit n: enum insn_feature n; the model's that the host has */
+	bool invariant_tsc;    /* the host's TSC never stops or changes speed */
+	uint64_t tsc_saved;    /* guest TSC in a state image, in place of tsc_offset */
+	char fault_reason[128]; /* how the last triple fault came about; "" if none */
 	struct cpu_intr_source intr;
 	struct device *lapic;  /* borrowed; NULL without a local APIC */
 	struct memory *memory;
@@ -232,7 +237,13 @@ void cpu_raise_nmi(struct cpu *cpu);
  *
  * Debug traps of the last instruction, NMI, then INTR if IF and no shadow.
  * Clears `halted` when something woke the CPU. Called by engines with
- * cpu->unwind set. Sets cpu->run back to 1 first.
+ * cpu->unwind set; may raise.
+ *
+ * While `shadow` is set it delivers nothing (but debug traps under SHADOW_STI):
+ * the engine then notes and clears
+ * `shadow`, executes exactly one instruction (which may set it again) and calls
+ * once more. It never sets `run`: machine_run() does, before it looks at the
+ * loop, so that a kick in between is not lost.
  */
 void cpu_service(struct cpu *cpu);
 
@@ -265,6 +276,15 @@ static inline bool cpu_protected(const struct cpu *cpu)
 static inline bool cpu_v86(const struct cpu *cpu) { return cpu->eflags & FLAG_VM; }
 static inline bool cpu_code32(const struct cpu *cpu) { return cpu->seg[CS].attr & SEG_DB; }
 static inline bool cpu_stack32(const struct cpu *cpu) { return cpu->seg[SS].attr & SEG_DB; }
+
+/* ---- state images ---- */
+extern const struct state_field cpu_fields[];
+/** cpu_state_prepare - before the fields are saved: what depends on the host (TSC) */
+void cpu_state_prepare(struct cpu *cpu);
+/** cpu_state_check - can a CPU be in this state? false: *field names what is impossible */
+bool cpu_state_check(const struct cpu *cpu, const char **field);
+/** cpu_state_loaded - after the fields were set: derived state */
+void cpu_state_loaded(struct cpu *cpu);
 
 /** cpu_dump - registers as text for a person, e.g. at a triple fault; returns length */
 size_t cpu_dump(const struct cpu *cpu, char *buf, size_t size);

@@ -44,6 +44,10 @@ bool desc_verw(struct cpu *cpu, uint16_t selector);
 /** io_allowed - IOPL and the TSS bitmap; raises #GP(0) if not */
 void io_check(struct cpu *cpu, uint16_t port, unsigned size);
 
+/* ---- breakpoints: DR6 bits of enabled ones that match; see DR7 ---- */
+uint32_t debug_hits_data(const struct cpu *cpu, uint32_t linear, unsigned size, bool write);
+uint32_t debug_hits_code(const struct cpu *cpu, uint32_t linear); /* of an instruction's first byte */
+
 /* ---- control registers ---- */
 void cpu_write_cr(struct cpu *cpu, unsigned n, uint32_t value); /* with #GP checks, TLB flushes, PDPTEs */
 uint32_t cpu_read_cr(struct cpu *cpu, unsigned n);
