@@ -1,0 +1,78 @@
+/* The PC: an i440FX/PIIX3 board with everything that is soldered to it. */
+#ifndef GANNET_DEVICES_BOARD_H
+#define GANNET_DEVICES_BOARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/block.h"
+#include "core/chardev.h"
+#include "core/machine.h"
+#include "devices/fdc.h"
+#include "devices/fw_cfg.h"
+#include "devices/pci.h"
+#include "devices/piix3_ide.h"
+
+/* Where firmware (and direct boot in its stead) puts what has a programmable
+ * address; the ACPI tables say the same. */
+enum {
+	BOARD_PM_BASE = 0x600,
+	BOARD_SMB_BASE = 0x700,
+	BOARD_GPE_BASE = 0xafe0,
+	BOARD_SCI = 9,
+};
+
+#define BOARD_PCI_HOLE 0xe0000000ull /* RAM below it, the rest from 4 GiB on */
+
+enum { BOARD_SERIALS = 4 };
+
+struct board;
+
+/* Zeroed: a machine without firmware, disks or serial peers. */
+struct board_config {
+	const void *bios;    /* bytes of the firmware, a multiple of 64 KiB up to 16 MiB; NULL: none */
+	size_t bios_size;
+	bool no_vga;
+	const void *vga_rom; /* video BIOS; NULL: none */
+	size_t vga_rom_size;
+	struct block *ide[IDE_DRIVES]; /* owned by the board on success, the caller's on failure */
+	bool ide_cd[IDE_DRIVES];
+	struct block *floppy[FDC_DRIVES]; /* likewise */
+	bool floppy_present[FDC_DRIVES];  /* an empty drive */
+	struct chardev *serial[BOARD_SERIALS]; /* COM1-4, borrowed; COM1 and COM2 are always there */
+	struct chardev *debugcon;      /* port 0xe9; borrowed, NULL: output discarded */
+	struct chardev *firmware_log;  /* port 0x402, where SeaBIOS logs; NULL: no such port */
+	uint16_t debug_exit_port;      /* isa-debug-exit; 0: none */
+	const char *boot_order;        /* letters a (floppy), c (disk), d (CD), n (network); NULL: "cad" */
+	bool boot_menu;                /* firmware waits for ESC */
+	bool no_acpi;                  /* no ACPI tables for the guest */
+};
+
+/** board_create - make all devices of a machine that has none; @m owns the board */
+struct board *board_create(struct machine *m, const struct board_config *cfg,
+			   struct error *err);
+
+struct pci_bus *board_pci(struct board *b);
+struct fw_cfg *board_fw_cfg(struct board *b);
+/** board_isa_irq - the line of ISA interrupt @n (0-15) */
+struct irq_line board_isa_irq(struct board *b, int n);
+/** board_low_ram - bytes of RAM below the PCI hole */
+uint64_t board_low_ram(const struct board *b);
+
+/* Devices that front ends talk to; NULL where there is none. */
+struct device *board_ide(struct board *b);
+struct device *board_fdc(struct board *b);
+struct device *board_i8042(struct board *b);
+struct device *board_vga(struct board *b);
+
+/** board_power_button - as if pressed: the guest's ACPI gets an event */
+void board_power_button(struct board *b);
+
+/** board_acpi_rsdp - where board_acpi_install() puts the root pointer; 0: no tables */
+uint64_t board_acpi_rsdp(const struct board *b);
+/** board_acpi_install - write the tables into the BIOS area (shadow RAM must be
+ *  writable), for boots without firmware */
+void board_acpi_install(struct board *b);
+
+#endif
