@@ -714,6 +714,7 @@ void chardev_close(struct chardev *c)
 {
 	if (!c)
 		return;
+	send_event(c, CHARDEV_GONE);
 	c->handlers = NULL;
 	drain(c);
 	chardev_terminal(c, false);

@@ -25,6 +25,7 @@ enum chardev_event {
 	CHARDEV_BREAK,  /* Ctrl-A b: the line is in the break state for a moment */
 	CHARDEV_OPENED, /* somebody is at the other end now */
 	CHARDEV_CLOSED, /* ... no more */
+	CHARDEV_GONE,   /* chardev_close(): forget the pointer */
 };
 
 /* What the device that owns the chardev wants to know; every slot may be NULL. */
@@ -50,7 +51,8 @@ struct chardev_handlers {
 struct chardev *chardev_open(struct loop *loop, const char *spec, struct error *err);
 
 /** chardev_close - write out what is buffered (waits while the reader makes
- *  progress), restore the terminal; NULL is legal */
+ *  progress), restore the terminal; NULL is legal. After machine_run(), before
+ *  machine_destroy(): the loop is needed. */
 void chardev_close(struct chardev *c);
 
 void chardev_set_handlers(struct chardev *c, const struct chardev_handlers *h, void *opaque);

@@ -117,7 +117,7 @@ struct serial_fifo {
 struct serial {
 	struct device base;
 	struct machine *machine;  /* borrowed */
-	struct chardev *chardev;  /* borrowed; may be NULL */
+	struct chardev *chardev;  /* borrowed; NULL: nothing plugged in */
 	struct irq_line irq;
 	uint16_t iobase;
 	struct ioport_range *ports;
@@ -346,6 +346,9 @@ static void serial_event(void *opaque, enum chardev_event event)
 		/* CTS stays: a guest with flow control must not hang on nobody. */
 		s->lines &= ~(MSR_DSR | MSR_DCD);
 		modem_update(s);
+		break;
+	case CHARDEV_GONE:
+		s->chardev = NULL;
 		break;
 	}
 }

@@ -13,7 +13,7 @@ struct machine;
 /**
  * serial_create - a UART at ports @iobase..@iobase+7
  * @irq: copied; the line it drives (active high)
- * @chardev: borrowed, must outlive the machine; NULL: nothing is plugged in
+ * @chardev: borrowed until chardev_close(); NULL: nothing is plugged in
  */
 struct device *serial_create(struct machine *m, uint16_t iobase,
 			     const struct irq_line *irq, struct chardev *chardev,
