@@ -1,0 +1,161 @@
+/* libgannet: an x86 PC in a library.
+ *
+ * Create a machine from a configuration, run it in a thread of your choice,
+ * look at why it ended, destroy it. Any number of machines can live in one
+ * process, each run by its own thread. The library prints nothing and never
+ * exits; what cannot be set up is explained in one line of text.
+ *
+ *	struct gannet_config cfg;
+ *	char why[512];
+ *
+ *	gannet_config_init(&cfg);
+ *	cfg.kernel = "vmlinuz";
+ *	cfg.append = "console=ttyS0";
+ *	cfg.serial[0] = "stdio";
+ *	struct gannet *m = gannet_create(&cfg, why, sizeof(why));
+ *	if (!m)
+ *		errx(2, "%s", why);
+ *	gannet_run(m);
+ *	gannet_destroy(m);
+ */
+#ifndef GANNET_H
+#define GANNET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GANNET_API __attribute__((visibility("default")))
+
+enum { GANNET_DISKS = 4, GANNET_FLOPPIES = 2, GANNET_SERIALS = 2 };
+
+struct gannet;
+
+/* What a machine is made of. All strings are borrowed for the call that takes
+ * the configuration. Fill it with gannet_config_init() first. */
+struct gannet_config {
+	uint64_t memory;        /* bytes of RAM, 1 MiB and up; default 256 MiB */
+	const char *cpu;        /* model; NULL: the default one */
+	const char *engine;     /* "jit" or "interp"; NULL: jit if this build has it */
+
+	const char *kernel;     /* boot this bzImage or multiboot ELF directly, or NULL */
+	const char *initrd;     /* initramfs; for multiboot "FILE ARGS,FILE ARGS" */
+	const char *append;     /* kernel command line */
+	const char *bios;       /* firmware image; NULL: the installed SeaBIOS */
+	const char *boot_order; /* letters a (floppy) c (disk) d (CD) n (network); NULL: default */
+	bool boot_menu;         /* the firmware offers its boot menu */
+
+	/* IDE drives: primary master and slave, secondary master and slave. */
+	const char *disk[GANNET_DISKS];
+	bool disk_is_cd[GANNET_DISKS];       /* disk NULL: a CD drive without a disc */
+	bool disk_read_only[GANNET_DISKS];
+	const char *floppy[GANNET_FLOPPIES];
+	bool snapshot;          /* writes to disks go to a temporary overlay */
+
+	/* Character devices: stdio, file:PATH, pty, unix:PATH[,server][,nowait],
+	 * tcp:HOST:PORT[,server][,nowait], null; NULL: no such port. */
+	const char *serial[GANNET_SERIALS];
+	const char *debugcon;   /* what the guest writes to port 0xe9 */
+
+	bool debug_exit;        /* isa-debug-exit: a write ends the machine */
+	uint16_t debug_exit_port; /* default 0xf4 */
+	bool no_reboot;         /* a guest's reset, or triple fault, ends the machine */
+	bool no_acpi;           /* no ACPI tables */
+
+	const char *trace;      /* channels, e.g. "int,mmu", or "all"; NULL: none */
+	bool perf_map;          /* write /tmp/perf-PID.map for perf(1) */
+};
+
+/** gannet_config_init - defaults: 256 MiB, no disks, no serial ports */
+GANNET_API void gannet_config_init(struct gannet_config *cfg);
+
+/**
+ * gannet_create - make a machine; nothing of the guest has run yet
+ * @why: on failure, one line for a person; may be NULL
+ * @why_size: bytes at @why
+ * Returns NULL on failure, and then nothing was created or changed.
+ */
+GANNET_API struct gannet *gannet_create(const struct gannet_config *cfg, char *why,
+					size_t why_size);
+/** gannet_destroy - NULL is legal; not while gannet_run() runs */
+GANNET_API void gannet_destroy(struct gannet *g);
+
+/** gannet_trace_to - where traces go from now on; stderr before. @out: borrowed */
+GANNET_API void gannet_trace_to(struct gannet *g, FILE *out);
+
+enum gannet_end {
+	GANNET_POWEROFF,     /* the guest switched itself off */
+	GANNET_RESET,        /* the guest asked for a reset, and no_reboot was set */
+	GANNET_TRIPLE_FAULT, /* with no_reboot: see gannet_cpu_dump() */
+	GANNET_DEBUG_EXIT,   /* a write to isa-debug-exit: see gannet_exit_code() */
+	GANNET_QUIT,         /* gannet_quit(), or Ctrl-A x on the terminal */
+};
+
+/** gannet_run - run the guest in the calling thread until the machine ends */
+GANNET_API enum gannet_end gannet_run(struct gannet *g);
+/** gannet_quit - make gannet_run() return; any thread; async-signal-safe */
+GANNET_API void gannet_quit(struct gannet *g);
+/** gannet_exit_code - after GANNET_DEBUG_EXIT: (value << 1) | 1, as isa-debug-exit has it */
+GANNET_API int gannet_exit_code(const struct gannet *g);
+
+/** gannet_cpu_dump - the registers as text; returns its length. Not while the guest runs. */
+GANNET_API size_t gannet_cpu_dump(const struct gannet *g, char *buf, size_t size);
+/** gannet_stats - counters of the machine and its engine as text; not while the guest runs */
+GANNET_API void gannet_stats(const struct gannet *g, FILE *out);
+/** gannet_serial_info - where a serial port can be reached: a pty's path, a port; "" if
+ *  there is nothing to say. Valid as long as the machine. */
+GANNET_API const char *gannet_serial_info(const struct gannet *g, unsigned n);
+/** gannet_terminal - raw or as it was before, for a program that is stopped or dies
+ *  while a character device has its terminal. Async-signal-safe. */
+GANNET_API void gannet_terminal(struct gannet *g, bool raw);
+
+/* ---- a display ---- */
+
+struct gannet_cell {
+	uint8_t ch;   /* code page 437 */
+	uint8_t attr; /* bits 0-3 foreground, 4-7 background */
+};
+
+struct gannet_screen {
+	bool text;              /* false: a graphics mode, or blank: no cells */
+	unsigned cols, rows;
+	int cursor_col, cursor_row; /* -1: no cursor */
+	const struct gannet_cell *cells; /* cols a row; valid during the call */
+	uint32_t palette[16];   /* 0xRRGGBB */
+};
+
+/**
+ * gannet_set_display - be shown the screen
+ * @show: called in the thread of gannet_run(), about 30 times a second while the
+ *        guest runs; must not block
+ */
+GANNET_API void gannet_set_display(struct gannet *g,
+				   void (*show)(void *opaque, const struct gannet_screen *s),
+				   void *opaque);
+/** gannet_watch_fd - call @ready in the thread of gannet_run() whenever @fd can be read.
+ *  One descriptor a machine; it stays the caller's. False if it cannot be watched. */
+GANNET_API bool gannet_watch_fd(struct gannet *g, int fd, void (*ready)(void *opaque),
+				void *opaque);
+/** gannet_key - press or release a key of the PS/2 keyboard, from a callback above
+ *  @key: Linux input event code (KEY_*). False if the keyboard's buffer is full. */
+GANNET_API bool gannet_key(struct gannet *g, unsigned key, bool down);
+
+/* ---- what there is ---- */
+
+/** gannet_version - "0.1.0" */
+GANNET_API const char *gannet_version(void);
+/** gannet_cpu_model - name of the @n-th CPU model, NULL past the last; @description may be NULL */
+GANNET_API const char *gannet_cpu_model(unsigned n, const char **description);
+/** gannet_trace_channel - name of the @n-th trace channel, NULL past the last */
+GANNET_API const char *gannet_trace_channel(unsigned n);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

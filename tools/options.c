@@ -1,0 +1,471 @@
+/* The command line, in the words QEMU's users know.
+ *
+ * One table says which options there are, whether they take a value and what
+ * --help says of them; one function gives each its meaning; one more looks for
+ * what does not go together. See options.h.
+ */
+#include "tools/options.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/util.h"
+
+enum option_id {
+	OPT_MEMORY, OPT_CPU, OPT_ENGINE,
+	OPT_KERNEL, OPT_INITRD, OPT_APPEND, OPT_BIOS, OPT_BOOT,
+	OPT_HDA, OPT_HDB, OPT_HDC, OPT_HDD, OPT_CDROM, OPT_FDA, OPT_FDB, OPT_SNAPSHOT,
+	OPT_NOGRAPHIC, OPT_DISPLAY, OPT_SERIAL, OPT_DEBUGCON, OPT_DEVICE,
+	OPT_NO_REBOOT, OPT_NO_ACPI,
+	OPT_TRACE, OPT_TRACE_FILE, OPT_STATS, OPT_PERF_MAP,
+	OPT_HELP, OPT_VERSION,
+	/* What QEMU needs to be told and a Gannet is anyway. */
+	OPT_MONITOR, OPT_NET, OPT_VGA, OPT_SMP, OPT_MACHINE,
+	OPT_COUNT,
+};
+
+struct option_row {
+	const char *name;
+	const char *value; /* what --help calls the value; NULL: takes none */
+	const char *help;  /* NULL: not shown */
+};
+
+static const struct option_row rows[OPT_COUNT] = {
+	[OPT_MEMORY] = { "m", "SIZE", "memory: 256 or 256M, 1G; default 256M" },
+	[OPT_CPU] = { "cpu", "MODEL", "CPU model; \"help\" lists them" },
+	[OPT_ENGINE] = { "engine", "NAME", "jit (default) or interp" },
+	[OPT_KERNEL] = { "kernel", "FILE", "start this Linux bzImage or multiboot ELF, without firmware" },
+	[OPT_INITRD] = { "initrd", "FILE", "its initramfs; multiboot modules: \"FILE ARGS,FILE ARGS\"" },
+	[OPT_APPEND] = { "append", "TEXT", "its command line" },
+	[OPT_BIOS] = { "bios", "FILE", "firmware instead of the installed SeaBIOS" },
+	[OPT_BOOT] = { "boot", "ORDER", "a floppy, c disk, d CD, n network; also order=ORDER,menu=on" },
+	[OPT_HDA] = { "hda", "IMAGE", "first IDE disk; -hdb -hdc -hdd the others; raw images" },
+	[OPT_HDB] = { "hdb", "IMAGE", NULL },
+	[OPT_HDC] = { "hdc", "IMAGE", NULL },
+	[OPT_HDD] = { "hdd", "IMAGE", NULL },
+	[OPT_CDROM] = { "cdrom", "IMAGE", "CD-ROM (in the place of -hdc)" },
+	[OPT_FDA] = { "fda", "IMAGE", "first floppy; -fdb the second" },
+	[OPT_FDB] = { "fdb", "IMAGE", NULL },
+	[OPT_SNAPSHOT] = { "snapshot", NULL, "leave disk images alone: writes go to a temporary overlay" },
+	[OPT_NOGRAPHIC] = { "nographic", NULL, "no display, first serial port on the terminal; Ctrl-A x quits" },
+	[OPT_DISPLAY] = { "display", "KIND", "curses (text mode in the terminal) or none" },
+	[OPT_SERIAL] = { "serial", "DEV", "stdio, file:PATH, pty, unix:PATH[,server], tcp:HOST:PORT[,server],\nnull or none; twice for two ports" },
+	[OPT_DEBUGCON] = { "debugcon", "DEV", "what the guest writes to port 0xe9" },
+	[OPT_DEVICE] = { "device", "DEVICE", "isa-debug-exit[,iobase=0xf4]: a write there ends the machine" },
+	[OPT_NO_REBOOT] = { "no-reboot", NULL, "end instead of rebooting" },
+	[OPT_NO_ACPI] = { "no-acpi", NULL, "no ACPI tables" },
+	[OPT_TRACE] = { "d", "LIST", "trace, e.g. int,mmu; \"help\" lists the channels" },
+	[OPT_TRACE_FILE] = { "D", "FILE", "where the trace goes; default stderr" },
+	[OPT_STATS] = { "stats", NULL, "counters on stderr at the end" },
+	[OPT_PERF_MAP] = { "perf-map", NULL, "write /tmp/perf-PID.map, so that perf(1) names guest blocks" },
+	[OPT_HELP] = { "help", NULL, "this text" },
+	[OPT_VERSION] = { "version", NULL, "version and licence" },
+	[OPT_MONITOR] = { "monitor", "none", NULL },
+	[OPT_NET] = { "net", "none", NULL },
+	[OPT_VGA] = { "vga", "std", NULL },
+	[OPT_SMP] = { "smp", "1", NULL },
+	[OPT_MACHINE] = { "machine", "pc", NULL },
+};
+
+static const char *const aliases[][2] = {
+	{ "h", "help" }, { "M", "machine" }, { "nic", "net" },
+};
+
+static const char examples[] =
+"Examples:\n"
+"  gannet -kernel vmlinuz -initrd initrd.img -append \"console=ttyS0\" -nographic\n"
+"      a Linux kernel with its serial console on this terminal; Ctrl-A x quits\n"
+"  gannet -m 512 -hda disk.img -cdrom install.iso -boot d\n"
+"      boot a CD, the PC's screen shown in this terminal\n"
+"  gannet -hda disk.img -snapshot -nographic -no-reboot\n"
+"      boot a disk and forget what it writes; end when the guest reboots\n"
+"  gannet -kernel test.elf -device isa-debug-exit,iobase=0xf4 -serial stdio -display none\n"
+"      a multiboot test kernel that ends with an exit code of its own\n";
+
+static bool is_terminal_device(const char *spec)
+{
+	return spec && (!strcmp(spec, "stdio") || !strncmp(spec, "stdio,", 6));
+}
+
+/* "256", "256M", "1G"; mebibytes unless said otherwise. */
+static bool parse_memory(const char *text, uint64_t *bytes, struct error *err)
+{
+	uint64_t unit = MIB, n;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (text[0] < '0' || text[0] > '9')
+		end = (char *)text;
+	if (end != text && *end) {
+		switch (*end | 0x20) {
+		case 'k': unit = KIB; break;
+		case 'm': unit = MIB; break;
+		case 'g': unit = GIB; break;
+		case 't': unit = 1024 * GIB; break;
+		default: unit = 0; break;
+		}
+		end++;
+		if (*end && (*end | 0x20) == 'b')
+			end++;
+	}
+	if (end == text || *end || !unit || errno) {
+		error_set(err, "-m %s: not a size; write MiB, or a number with K, M or G: -m 256M", text);
+		return false;
+	}
+	if (n > UINT64_MAX / unit || n * unit > 64 * GIB) {
+		error_set(err, "-m %s: more than a 32-bit PC can map; at most 64G", text);
+		return false;
+	}
+	if (n * unit < MIB) {
+		error_set(err, "-m %s: %llu KiB of memory; a PC needs at least 1M", text,
+			  n * unit / KIB);
+		return false;
+	}
+	if (n * unit % 4096) {
+		error_set(err, "-m %s: not a multiple of 4 KiB", text);
+		return false;
+	}
+	*bytes = n * unit;
+	return true;
+}
+
+static bool parse_boot(struct options *o, const char *text, struct error *err)
+{
+	const char *p = text;
+
+	while (*p) {
+		size_t len = strcspn(p, ",");
+		const char *order = p;
+		size_t order_len = len;
+
+		if (!strncmp(p, "menu=", 5)) {
+			bool on = len == 7 && !strncmp(p + 5, "on", 2);
+
+			if (!on && !(len == 8 && !strncmp(p + 5, "off", 3))) {
+				error_set(err, "-boot %s: menu= takes on or off", text);
+				return false;
+			}
+			o->config.boot_menu = on;
+			goto next;
+		}
+		if (!strncmp(p, "order=", 6)) {
+			order += 6;
+			order_len -= 6;
+		}
+		if (!order_len || order_len >= sizeof(o->boot_order)) {
+			error_set(err, "-boot %s: one to four letters out of a c d n", text);
+			return false;
+		}
+		for (size_t i = 0; i < order_len; i++) {
+			if (!strchr("abcdn", order[i])) {
+				error_set(err, "-boot %s: '%c' is no boot device; letters are a (floppy), c (disk), d (CD), n (network)",
+					  text, order[i]);
+				return false;
+			}
+			if (memchr(order, order[i], i)) {
+				error_set(err, "-boot %s: '%c' stands there twice", text, order[i]);
+				return false;
+			}
+			o->boot_order[i] = order[i];
+		}
+		o->boot_order[order_len] = '\0';
+		o->config.boot_order = o->boot_order;
+next:
+		p += len;
+		if (*p)
+			p++;
+	}
+	return true;
+}
+
+static bool parse_device(struct options *o, const char *text, struct error *err)
+{
+	static const char name[] = "isa-debug-exit";
+	const char *p = text + strcspn(text, ",");
+
+	if ((size_t)(p - text) != strlen(name) || strncmp(text, name, strlen(name))) {
+		error_set(err, "-device %s: unknown; there is isa-debug-exit,iobase=0xf4", text);
+		return false;
+	}
+	o->config.debug_exit = true;
+	while (*p) {
+		size_t len = strcspn(++p, ",");
+
+		if (!strncmp(p, "iobase=", 7)) {
+			char *end;
+			unsigned long port = strtoul(p + 7, &end, 0);
+
+			if (end != p + len || end == p + 7 || !port || port > 0xffff) {
+				error_set(err, "-device %s: iobase is a port, 1 to 0xffff", text);
+				return false;
+			}
+			o->config.debug_exit_port = port;
+		} else if (strncmp(p, "iosize=", 7)) {
+			error_set(err, "-device %s: unknown property '%.*s'; there is iobase=PORT",
+				  text, (int)len, p);
+			return false;
+		}
+		p += len;
+	}
+	return true;
+}
+
+static bool parse_display(struct options *o, const char *text, struct error *err)
+{
+	if (!strcmp(text, "none")) {
+		o->display = DISPLAY_NONE;
+	} else if (!strcmp(text, "curses")) {
+		o->display = DISPLAY_TERMINAL;
+	} else {
+		error_set(err, "-display %s: unknown; there are curses and none", text);
+		return false;
+	}
+	return true;
+}
+
+/* Options that only say what is so anyway. */
+static bool expect(const struct option_row *row, const char *value, struct error *err)
+{
+	if (!strcmp(value, row->value))
+		return true;
+	error_set(err, "-%s %s: not available; only -%s %s is", row->name, value, row->name,
+		  row->value);
+	return false;
+}
+
+static bool add_serial(struct options *o, const char *spec, unsigned *count, struct error *err)
+{
+	if (*count == GANNET_SERIALS) {
+		error_set(err, "-serial %s: there are %d serial ports", spec, GANNET_SERIALS);
+		return false;
+	}
+	o->config.serial[(*count)++] = strcmp(spec, "none") ? spec : NULL;
+	return true;
+}
+
+static bool apply(struct options *o, enum option_id id, const char *value, bool *nographic,
+		  unsigned *serials, struct error *err)
+{
+	struct gannet_config *c = &o->config;
+
+	switch (id) {
+	case OPT_MEMORY: return parse_memory(value, &c->memory, err);
+	case OPT_CPU:
+		o->cpu_help = !strcmp(value, "help") || !strcmp(value, "?");
+		c->cpu = value;
+		return true;
+	case OPT_ENGINE:
+		if (strcmp(value, "jit") && strcmp(value, "interp")) {
+			error_set(err, "--engine %s: unknown; there are jit and interp", value);
+			return false;
+		}
+		c->engine = value;
+		return true;
+	case OPT_KERNEL: c->kernel = value; return true;
+	case OPT_INITRD: c->initrd = value; return true;
+	case OPT_APPEND: c->append = value; return true;
+	case OPT_BIOS: c->bios = value; return true;
+	case OPT_BOOT: return parse_boot(o, value, err);
+	case OPT_HDA: case OPT_HDB: case OPT_HDC: case OPT_HDD:
+		if (c->disk[id - OPT_HDA]) {
+			error_set(err, "-%s %s: that drive already has %s", rows[id].name, value,
+				  c->disk[id - OPT_HDA]);
+			return false;
+		}
+		c->disk[id - OPT_HDA] = value;
+		return true;
+	case OPT_CDROM:
+		if (c->disk[2]) {
+			error_set(err, "-cdrom %s: takes the place of -hdc, which already has %s",
+				  value, c->disk[2]);
+			return false;
+		}
+		c->disk[2] = value;
+		c->disk_is_cd[2] = true;
+		return true;
+	case OPT_FDA: c->floppy[0] = value; return true;
+	case OPT_FDB: c->floppy[1] = value; return true;
+	case OPT_SNAPSHOT: c->snapshot = true; return true;
+	case OPT_NOGRAPHIC: *nographic = true; return true;
+	case OPT_DISPLAY: return parse_display(o, value, err);
+	case OPT_SERIAL: return add_serial(o, value, serials, err);
+	case OPT_DEBUGCON: c->debugcon = value; return true;
+	case OPT_DEVICE: return parse_device(o, value, err);
+	case OPT_NO_REBOOT: c->no_reboot = true; return true;
+	case OPT_NO_ACPI: c->no_acpi = true; return true;
+	case OPT_TRACE:
+		o->trace_help = !strcmp(value, "help") || !strcmp(value, "?");
+		c->trace = value;
+		return true;
+	case OPT_TRACE_FILE: o->trace_file = value; return true;
+	case OPT_STATS: o->stats = true; return true;
+	case OPT_PERF_MAP: c->perf_map = true; return true;
+	case OPT_HELP: o->help = true; return true;
+	case OPT_VERSION: o->version = true; return true;
+	case OPT_MONITOR: case OPT_NET: case OPT_VGA: case OPT_SMP: case OPT_MACHINE:
+		return expect(&rows[id], value, err);
+	case OPT_COUNT: break;
+	}
+	return true;
+}
+
+static bool may_repeat(enum option_id id)
+{
+	return id == OPT_SERIAL || id == OPT_DEVICE || id >= OPT_HELP || !rows[id].value;
+}
+
+/* "-name", "--name", "--name=value". Returns OPT_COUNT if there is none. */
+static enum option_id find_option(const char *word, const char **inline_value)
+{
+	const char *name = word + 1 + (word[1] == '-');
+	size_t len = word[1] == '-' ? strcspn(name, "=") : strlen(name);
+
+	*inline_value = name[len] ? name + len + 1 : NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(aliases); i++) {
+		if (strlen(aliases[i][0]) == len && !strncmp(aliases[i][0], name, len)) {
+			name = aliases[i][1];
+			len = strlen(name);
+			break;
+		}
+	}
+	for (enum option_id id = 0; id < OPT_COUNT; id++) {
+		if (strlen(rows[id].name) == len && !strncmp(rows[id].name, name, len))
+			return id;
+	}
+	return OPT_COUNT;
+}
+
+/* What does not go together, and what follows from what was not said. */
+static bool settle(struct options *o, bool nographic, unsigned serials, struct error *err)
+{
+	struct gannet_config *c = &o->config;
+	const char *terminal_user = NULL;
+
+	if (!c->kernel && (c->initrd || c->append)) {
+		error_set(err, "-%s without -kernel: there is nothing to pass it to",
+			  c->initrd ? "initrd" : "append");
+		return false;
+	}
+	if (c->kernel && c->bios) {
+		error_set(err, "-bios with -kernel: a kernel is started without firmware; leave one out");
+		return false;
+	}
+	if (nographic && o->display == DISPLAY_TERMINAL) {
+		error_set(err, "-display curses with -nographic: leave one out");
+		return false;
+	}
+	if (nographic) {
+		o->display = DISPLAY_NONE;
+		if (!serials)
+			c->serial[0] = "stdio";
+	}
+	for (unsigned i = 0; i < GANNET_SERIALS; i++) {
+		if (!is_terminal_device(c->serial[i]))
+			continue;
+		if (terminal_user) {
+			error_set(err, "-serial %s: %s already uses the terminal", c->serial[i],
+				  terminal_user);
+			return false;
+		}
+		terminal_user = "-serial stdio";
+	}
+	if (is_terminal_device(c->debugcon)) {
+		if (terminal_user) {
+			error_set(err, "-debugcon stdio: %s already uses the terminal", terminal_user);
+			return false;
+		}
+		terminal_user = "-debugcon stdio";
+	}
+	if (o->display == DISPLAY_TERMINAL && terminal_user) {
+		error_set(err, "-display curses: %s already uses the terminal", terminal_user);
+		return false;
+	}
+	if (o->display == DISPLAY_DEFAULT)
+		o->display = !terminal_user && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ?
+			     DISPLAY_TERMINAL : DISPLAY_NONE;
+	if (o->trace_file && !c->trace) {
+		error_set(err, "-D %s without -d: there is nothing to trace", o->trace_file);
+		return false;
+	}
+	return true;
+}
+
+bool options_parse(struct options *o, int argc, char **argv, struct error *err)
+{
+	const char *given[OPT_COUNT] = { NULL };
+	bool nographic = false;
+	unsigned serials = 0;
+
+	memset(o, 0, sizeof(*o));
+	gannet_config_init(&o->config);
+	for (int i = 1; i < argc; i++) {
+		const char *word = argv[i], *value;
+		enum option_id id;
+
+		if (word[0] != '-' || !word[1]) {
+			id = OPT_HDA; /* as QEMU has it: a bare word is the first disk */
+			value = word;
+			word = "-hda";
+		} else {
+			id = find_option(word, &value);
+			if (id == OPT_COUNT) {
+				error_set(err, "%s: unknown option; gannet --help lists them", word);
+				return false;
+			}
+			if (value && !rows[id].value) {
+				error_set(err, "%s: takes no value", word);
+				return false;
+			}
+			if (rows[id].value && !value) {
+				if (++i == argc) {
+					error_set(err, "%s: needs a value: %s %s", word, word,
+						  rows[id].value);
+					return false;
+				}
+				value = argv[i];
+			}
+		}
+		if (rows[id].value && !*value && id != OPT_APPEND) {
+			error_set(err, "%s: the value is empty", word);
+			return false;
+		}
+		if (given[id] && !may_repeat(id)) {
+			error_set(err, "%s %s: already given as %s", word, value, given[id]);
+			return false;
+		}
+		given[id] = value ? value : "";
+		if (!apply(o, id, value, &nographic, &serials, err))
+			return false;
+	}
+	if (o->help || o->version || o->cpu_help || o->trace_help)
+		return true;
+	return settle(o, nographic, serials, err);
+}
+
+void options_help(FILE *out)
+{
+	fprintf(out, "Usage: gannet [OPTION...] [DISK]\nRuns an x86 PC.\n\n");
+	for (enum option_id id = 0; id < OPT_COUNT; id++) {
+		const struct option_row *row = &rows[id];
+		const char *text = row->help;
+		char left[40];
+
+		if (!text)
+			continue;
+		snprintf(left, sizeof(left), "%s%s%s%s", strlen(row->name) > 3 &&
+			 (id == OPT_ENGINE || id >= OPT_STATS) ? "--" : "-", row->name,
+			 row->value ? " " : "", row->value ? row->value : "");
+		fprintf(out, "  %-18s ", left);
+		for (; *text; text++) {
+			fputc(*text, out);
+			if (*text == '\n')
+				fprintf(out, "  %-18s ", "");
+		}
+		fputc('\n', out);
+	}
+	fprintf(out, "\n%s", examples);
+}
