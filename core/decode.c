@@ -41,6 +41,7 @@ enum imm_kind {
 	IMM_J,        /* the same, sign-extended */
 	IMM_FAR,      /* offset by operand size, selector */
 	IMM_ENTER,    /* 2 bytes, then 1 */
+	IMM_8_8,      /* length and index of EXTRQ, INSERTQ */
 	IMM_MOFFS,    /* address by address size */
 };
 
@@ -71,8 +72,8 @@ static struct row_shape row_shape(const struct insn_entry *e)
 
 		switch (op->addr) {
 		case OP_I:
-			if (s.imm == IMM_16) /* the second one: ENTER */
-				s.imm = IMM_ENTER;
+			if (s.imm != IMM_NONE) /* the second one */
+				s.imm = s.imm == IMM_16 ? IMM_ENTER : IMM_8_8;
 			else if (op->size == SZ_B)
 				s.imm = op->fixed ? IMM_8_SIGNED : IMM_8;
 			else
@@ -292,6 +293,10 @@ static bool decode_immediate(struct insn *in, struct cursor *c, enum imm_kind ki
 	case IMM_FAR:
 		in->imm_size = wide ? 4 : 2;
 		more = 2;
+		break;
+	case IMM_8_8:
+		in->imm_size = 1;
+		more = 1;
 		break;
 	case IMM_ENTER:
 		in->imm_size = 2;
