@@ -3,6 +3,7 @@
 #define GANNET_CORE_ENGINE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "core/error.h"
@@ -37,6 +38,12 @@ struct insn;
  * The x87/SSE state must be in cpu->fpu (not live in host registers).
  */
 void interp_insn(struct cpu *cpu, const struct insn *in);
+/**
+ * interp_steps - at most @count instructions, from the cache of decoded ones
+ * @engine: made by interp_create(). Comes back early when cpu->run is 0 or the
+ * CPU halts. Raises through cpu->unwind.
+ */
+void interp_steps(struct engine *engine, uint64_t count);
 /** interp_step - fetch, decode and execute the instruction at CS:EIP */
 void interp_step(struct cpu *cpu);
 

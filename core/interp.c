@@ -213,75 +213,149 @@ struct icache_entry {
 	uint64_t code[2]; /* its bytes, zero-padded */
 	uint64_t mask[2]; /* all ones where there are bytes */
 	interp_fn *fn;
+	/* What ran next, last time and before that: a guess that spares the host
+	 * the way from EIP to the entry. Never NULL; checked like any other. */
+	struct icache_entry *next[2];
 	struct insn in;
 };
 
 struct interp {
 	struct engine base;
 	struct icache_entry *icache;
-	const uint8_t *ram;     /* memory_host() of the guest's memory */
-	uint64_t misses;        /* instructions decoded into the cache */
-	uint64_t careful;       /* instructions executed by interp_step() */
+	struct icache_entry none; /* matches nothing */
+	const uint8_t *ram;       /* memory_host() of the guest's memory */
+	/* The code page in use: valid until the TLB is flushed. */
+	uint32_t window;          /* window_tag() of its addresses, or NO_WINDOW */
+	uint64_t window_addend;   /* host address minus linear address */
+	uint64_t misses;          /* instructions decoded into the cache */
+	uint64_t careful;         /* instructions executed by interp_step() */
 };
 
-static inline uint64_t icache_key(uint64_t address, bool code32)
+enum { NO_WINDOW = 2 };
+
+static inline uint32_t window_tag(const struct cpu *cpu, uint32_t linear)
 {
-	return address << 2 | (unsigned)code32 << 1 | 1;
+	return (linear & ~(GUEST_PAGE_SIZE - 1)) | mmu_user(cpu);
+}
+
+static void interp_tlb_flushed(void *engine_data)
+{
+	struct interp *it = engine_data;
+
+	it->window = NO_WINDOW;
+}
+
+/* Host addresses of guest memory stand for physical ones. */
+static inline uint64_t icache_key(const uint8_t *host, bool code32)
+{
+	return (uint64_t)host << 1 | code32;
 }
 
 /* The 16 bytes at @p, zero-padded at the end of the page. */
-static inline void code_at(const uint8_t *p, uint32_t offset, uint64_t code[2])
+struct code { uint64_t lo, hi; };
+
+static inline struct code code_at(const uint8_t *p, uint32_t offset)
 {
-	if (likely(offset <= GUEST_PAGE_SIZE - 16)) {
-		code[0] = load_le64(p);
-		code[1] = load_le64(p + 8);
+	struct code c = { 0, 0 };
+	uint8_t bytes[16] = { 0 };
+
+	if (likely(offset <= GUEST_PAGE_SIZE - sizeof(bytes))) {
+		c.lo = load_le64(p);
+		c.hi = load_le64(p + 8);
 	} else {
-		code[0] = code[1] = 0;
-		memcpy(code, p, GUEST_PAGE_SIZE - offset);
+		memcpy(bytes, p, GUEST_PAGE_SIZE - offset);
+		c.lo = load_le64(bytes);
+		c.hi = load_le64(bytes + 8);
 	}
+	return c;
+}
+
+static inline bool icache_hit(const struct icache_entry *e, uint64_t key, struct code c)
+{
+	return e->key == key && !((c.lo ^ e->code[0]) & e->mask[0]) &&
+	       !((c.hi ^ e->code[1]) & e->mask[1]);
 }
 
 /* Decode into the cache; NULL if the instruction does not lie in one page of
  * RAM or is not one: interp_step() finds out what is wrong. */
 static struct icache_entry *icache_fill(struct interp *it, struct icache_entry *e,
-					uint64_t key, const uint64_t code[2], uint32_t offset)
+					uint64_t key, struct code c, uint32_t offset)
 {
 	struct cpu *cpu = it->base.cpu;
 	uint32_t have = MIN((uint32_t)INSN_MAX_LENGTH, GUEST_PAGE_SIZE - offset);
+	uint8_t bytes[16];
 
+	store_le64(bytes, c.lo);
+	store_le64(bytes + 8, c.hi);
 	e->key = 0;
-	if (insn_decode(&e->in, cpu_code32(cpu), (const uint8_t *)code, have) != DECODE_OK)
+	if (insn_decode(&e->in, cpu_code32(cpu), bytes, have) != DECODE_OK)
 		return NULL;
 	it->misses++;
 	e->mask[0] = e->in.length >= 8 ? UINT64_MAX : (1ull << e->in.length * 8) - 1;
 	e->mask[1] = e->in.length > 8 ? (1ull << (e->in.length - 8) * 8) - 1 : 0;
-	e->code[0] = code[0] & e->mask[0];
-	e->code[1] = code[1] & e->mask[1];
+	e->code[0] = c.lo & e->mask[0];
+	e->code[1] = c.hi & e->mask[1];
 	e->fn = select_handler(cpu, &e->in);
+	e->next[0] = e->next[1] = &it->none;
 	e->key = key;
 	return e;
 }
 
-static inline struct icache_entry *lookup(struct interp *it, struct cpu *cpu)
+/* The guess for what follows @last was wrong. */
+static __attribute__((noinline)) struct icache_entry *
+icache_find(struct interp *it, struct icache_entry *last, const uint8_t *p, uint64_t key,
+	    struct code c)
 {
-	uint32_t eip = (uint32_t)cpu->eip;
-	uint32_t linear = (uint32_t)cpu->seg[CS].base + eip;
-	uint32_t offset = linear & (GUEST_PAGE_SIZE - 1);
-	uint32_t page = cpu->tlb.exec[mmu_user(cpu)][linear >> GUEST_PAGE_SHIFT];
-	uint64_t address, key, code[2];
-	struct icache_entry *e;
+	uint64_t address = (uint64_t)(p - it->ram);
+	struct icache_entry *e = &it->icache[(address ^ address >> ICACHE_BITS) & (ICACHE_SIZE - 1)];
 
-	if (unlikely(!page)) /* interp_step() fetches, and fills it */
+	if (!icache_hit(e, key, c))
+		e = icache_fill(it, e, key, c, address & (GUEST_PAGE_SIZE - 1));
+	if (e) {
+		last->next[1] = last->next[0];
+		last->next[0] = e;
+	}
+	return e;
+}
+
+/* Make the page of @linear the window; false if it is not known to be RAM. */
+static __attribute__((noinline)) bool window_move(struct interp *it, uint32_t linear)
+{
+	struct cpu *cpu = it->base.cpu;
+	uint32_t page = cpu->tlb.exec[mmu_user(cpu)][linear >> GUEST_PAGE_SHIFT];
+
+	if (!page) /* interp_step() fetches, and fills it */
+		return false;
+	it->window = window_tag(cpu, linear);
+	it->window_addend = (uint64_t)it->ram + ((uint64_t)(page - 1) << GUEST_PAGE_SHIFT) -
+			    (linear & ~(GUEST_PAGE_SIZE - 1));
+	return true;
+}
+
+/* The entry for CS:EIP, which follows @last; NULL: only interp_step() will do. */
+static inline struct icache_entry *lookup(struct interp *it, struct cpu *cpu,
+					  struct icache_entry *last)
+{
+	uint32_t eip = (uint32_t)cpu->eip, limit = cpu->seg[CS].limit;
+	uint32_t linear = (uint32_t)cpu->seg[CS].base + eip;
+	struct icache_entry *e = last->next[0];
+	const uint8_t *p;
+	struct code c;
+	uint64_t key;
+
+	if (unlikely(window_tag(cpu, linear) != it->window) && !window_move(it, linear))
 		return NULL;
-	address = (uint64_t)(page - 1) << GUEST_PAGE_SHIFT | offset;
-	key = icache_key(address, cpu_code32(cpu));
-	code_at(it->ram + address, offset, code);
-	e = &it->icache[(address ^ address >> ICACHE_BITS) & (ICACHE_SIZE - 1)];
-	if (unlikely(e->key != key || ((code[0] ^ e->code[0]) & e->mask[0]) ||
-		     ((code[1] ^ e->code[1]) & e->mask[1])))
-		e = icache_fill(it, e, key, code, offset);
-	if (unlikely(!e || eip > cpu->seg[CS].limit ||
-		     cpu->seg[CS].limit - eip < e->in.length - 1u))
+	p = (const uint8_t *)(it->window_addend + linear);
+	key = icache_key(p, cpu_code32(cpu));
+	c = code_at(p, linear & (GUEST_PAGE_SIZE - 1));
+	if (unlikely(!icache_hit(e, key, c))) {
+		e = last->next[1];
+		if (!icache_hit(e, key, c))
+			e = icache_find(it, last, p, key, c);
+		if (unlikely(!e))
+			return NULL;
+	}
+	if (unlikely(limit != UINT32_MAX) && (eip > limit || limit - eip < e->in.length - 1u))
 		return NULL;
 	return e;
 }
@@ -289,20 +363,21 @@ static inline struct icache_entry *lookup(struct interp *it, struct cpu *cpu)
 /* Is there anything that the short way through the loop does not do? */
 static inline bool special(const struct cpu *cpu)
 {
-	return (cpu->eflags & (FLAG_TF | FLAG_RF)) || cpu->shadow ||
-	       (cpu->dr[7] & DR7_ANY) || trace_on(cpu->trace, TRACE_EXEC);
+	return (cpu->eflags & (FLAG_TF | FLAG_RF)) || cpu->shadow || (cpu->dr[7] & DR7_ANY);
 }
 
+/* HLT and whatever else ends the run clears cpu->run. */
 static void loop(struct interp *it, struct cpu *cpu)
 {
-	while (__atomic_load_n(&cpu->run, __ATOMIC_RELAXED) && !cpu->halted) {
-		struct icache_entry *e = NULL;
+	bool trace = trace_on(cpu->trace, TRACE_EXEC);
+	struct icache_entry *e = &it->none;
 
-		if (likely(!special(cpu)))
-			e = lookup(it, cpu);
+	while (likely(__atomic_load_n(&cpu->run, __ATOMIC_RELAXED))) {
+		e = likely(!special(cpu) && !trace) ? lookup(it, cpu, e) : NULL;
 		if (unlikely(!e)) {
 			it->careful++;
 			interp_step(cpu);
+			e = &it->none;
 			continue;
 		}
 		cpu->insn_eip = cpu->eip;
@@ -325,7 +400,7 @@ static void interp_run(struct engine *engine)
 	} else {
 		cpu_service(cpu);
 	}
-	loop(it, cpu);
+	loop(it, cpu, UINT64_MAX);
 	cpu->unwind = NULL;
 }
 
@@ -343,6 +418,7 @@ static void interp_destroy(struct engine *engine)
 {
 	struct interp *it = container_of(engine, struct interp, base);
 
+	engine->cpu->tlb_flushed = NULL;
 	engine->cpu->engine_data = NULL;
 	free(it->icache);
 	free(it);
@@ -368,7 +444,9 @@ struct engine *interp_create(struct cpu *cpu, struct error *err)
 	}
 	it->base = (struct engine){ .ops = &interp_ops, .cpu = cpu };
 	it->ram = memory_host(cpu->memory);
+	it->window = NO_WINDOW;
+	it->none.next[0] = it->none.next[1] = &it->none;
 	cpu->engine_data = it;
-	cpu->tlb_flushed = NULL;
+	cpu->tlb_flushed = interp_tlb_flushed;
 	return &it->base;
 }

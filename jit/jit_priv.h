@@ -34,7 +34,8 @@
 enum { HOST_ECX = R9, HOST_ESP = R8, HOST_CPU = R15, HOST_MASK = R12, HOST_READ = R13,
        HOST_WRITE = R14 };
 
-#define JIT_CACHE_SIZE (64u << 20)   /* bytes of host code, hot and cold */
+#define JIT_CACHE_SIZE (96u << 20)   /* bytes of host code */
+#define JIT_CACHE_HOT (36u << 20)    /* ... of which hot */
 #define JIT_STACK_SIZE (256u << 10)  /* bytes of return addresses */
 #define JIT_STACK_GUARD (64u << 10)  /* unmapped below it */
 #define JIT_BLOCK_INSNS 64           /* guest instructions in a block, at most */
@@ -90,6 +91,10 @@ struct jit_area {
 	uint32_t mxcsr_host;   /* 184: default MXCSR for C */
 	uint32_t pad;
 	uint64_t stat_interp;  /* 192: instructions handed to the interpreter */
+	uint64_t tmp;          /* 200: one value across a memory check */
+	uint64_t saved_ptr;    /* 208: r10 across a fill */
+	uint32_t mask_rest;    /* 216: what PUSHF shows of eflags besides FLAGS_ARITH */
+	uint32_t pad2;
 };
 _Static_assert(sizeof(struct jit_area) <= CPU_ENGINE_AREA, "engine area too small");
 _Static_assert(offsetof(struct jit_area, mask_byte) == 56, "thunks.S");
@@ -103,6 +108,7 @@ _Static_assert(offsetof(struct jit_area, mxcsr_host) == 184, "thunks.S");
 #define CPU_FIELD(field) MEM_BD(HOST_CPU, (int32_t)offsetof(struct cpu, field))
 
 struct jit_block;
+struct translator;
 
 /* A direct jump out of a block. While unlinked the jump goes to a cold stub
  * that leaves with this struct in r11. */
@@ -110,10 +116,17 @@ struct jit_link {
 	struct jit_block *from;
 	struct jit_block *to;  /* NULL while unlinked */
 	struct jit_link *next; /* in to->incoming */
+	struct jit_link *own_next; /* in from->links */
 	uint8_t *site;         /* the rel32, writable address */
 	uint8_t *tag;          /* imm32 of the exec table check, or NULL */
 	uint32_t target;       /* guest EIP */
 	int32_t unlinked;      /* rel32 that leads to the stub */
+};
+
+/* Where a return comes back into a block. */
+struct jit_landing {
+	struct jit_landing *next;
+	uint8_t *site; /* writable; at least 5 bytes that a jump may replace */
 };
 
 /* Where an instruction that can fault on the host itself starts. */
@@ -135,11 +148,11 @@ struct jit_block {
 	uint16_t guest_size; /* bytes of guest code */
 	uint16_t insns;
 	bool dead;
-	uint8_t link_count, fault_count, landing_count;
+	uint8_t fault_count;
 	struct jit_link *incoming;
 	struct jit_link *links;            /* own jumps out */
 	struct jit_fault_point *faults;
-	uint8_t **landings;  /* writable addresses where returns come back */
+	struct jit_landing *landings;
 };
 
 /* What is known about a RAM page that code was translated from. */
@@ -151,12 +164,14 @@ struct jit_page {
 struct jit {
 	struct engine base;
 	struct cpu *cpu;
+	struct engine *interp; /* owned: executes what is not translated */
 	struct jit_area *area;
 
 	/* code cache: one memfd, mapped writable and executable */
 	int fd;
 	uint8_t *code_w, *code_x;
-	uint32_t hot, cold; /* hot grows up from 0, cold down from the end */
+	uint32_t hot, cold; /* next free byte of each part */
+	uint64_t lookup;    /* executable address of a jump to thunk_lookup */
 
 	uint8_t *stack;      /* JIT_STACK_GUARD unmapped, then JIT_STACK_SIZE */
 	uint64_t *jump_cache;
@@ -169,17 +184,18 @@ struct jit {
 	uint32_t page_count;
 	struct jit_block **blocks; /* in order of host address, for faults */
 	uint32_t block_count, block_max;
-	char *arena;             /* metadata of blocks, freed all at once */
-	size_t arena_used, arena_size;
+	struct arena_chunk *arena; /* metadata of blocks, freed all at once */
+	size_t arena_used;
 
 	uint8_t *unaligned;  /* 64 Ki bits: code that was seen to access unaligned */
 	uint8_t *unaligned_seen;
 
+	struct translator *translator; /* scratch of the block being made */
 	bool count_insns;
 	FILE *perf_map;
 	bool need_flush;     /* of the code cache, before the next block */
 	uint64_t stat_blocks, stat_flushes, stat_invalidated, stat_entries, stat_links,
-		stat_fills;
+		stat_fills, stat_never;
 	uint64_t *stat_interp_ids; /* by enum insn_id */
 };
 
@@ -199,9 +215,9 @@ bool jit_cache_init(struct jit *j, struct error *err);
 void jit_cache_finish(struct jit *j);
 /** jit_cache_reserve - room for one block; false: the cache must be flushed first */
 bool jit_cache_reserve(struct jit *j, struct emit *hot, struct emit *cold);
-/** jit_cache_commit - keep what was emitted; cold code was emitted at @cold from its start */
-void jit_cache_commit(struct jit *j, const struct emit *hot, uint8_t *cold_start,
-		      const struct emit *cold);
+void jit_cache_commit(struct jit *j, const struct emit *hot, const struct emit *cold);
+/** jit_cache_start - forget all code */
+void jit_cache_start(struct jit *j);
 static inline uint8_t *jit_exec(const struct jit *j, const uint8_t *w)
 {
 	return j->code_x + (w - j->code_w);
@@ -210,14 +226,17 @@ static inline uint8_t *jit_exec(const struct jit *j, const uint8_t *w)
 /* ---- block.c ---- */
 uint16_t jit_mode_of(const struct cpu *cpu);
 struct jit_block *jit_block_find(struct jit *j, uint32_t eip, uint32_t ram_page, uint16_t mode);
-void jit_block_add(struct jit *j, struct jit_block *b);
+bool jit_block_add(struct jit *j, struct jit_block *b); /* false: no memory */
 void jit_block_invalidate(struct jit *j, struct jit_block *b);
 void jit_code_written(void *opaque, uint32_t ram_page, unsigned offset, unsigned len);
 void jit_flush_all(struct jit *j);
 void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to);
 struct jit_block *jit_block_at(struct jit *j, uint64_t host);
-void *jit_arena(struct jit *j, size_t bytes);
+void *jit_arena(struct jit *j, size_t bytes); /* zeroed; lives until jit_flush_all */
+void jit_arena_free(struct jit *j);
 void jit_jump_cache_clear(struct jit *j);
+/** jit_unaligned_at - code at cold address @from accesses unaligned: translate it again */
+void jit_unaligned_at(struct jit *j, uint64_t from);
 void jit_returns_reset(struct jit *j);
 static inline unsigned jit_unaligned_slot(uint32_t eip)
 {

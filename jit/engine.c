@@ -1,0 +1,377 @@
+/* The recompiler as an engine: the dispatcher, start and end, statistics.
+ *
+ * run() enters recompiled code; it comes back when a jump is not linked yet, an
+ * unknown target was reached, or somebody cleared cpu->run. Then: deliver what
+ * is pending, find or make the block at EIP, link, enter again.
+ */
+#include "jit/jit_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "core/machine.h"
+#include "core/mmu.h"
+#include "core/trace.h"
+#include "jit/translate_priv.h"
+
+/* Instructions interpreted in a row before asking whether recompiled code is
+ * possible again. */
+#define NEVER_STEPS 64
+
+/* thunks.S knows these. */
+_Static_assert(offsetof(struct cpu, gpr) == 0, "thunks.S");
+_Static_assert(offsetof(struct cpu, eip) == 64, "thunks.S");
+_Static_assert(offsetof(struct cpu, eflags) == 72, "thunks.S");
+_Static_assert(offsetof(struct cpu, run) == 76, "thunks.S");
+_Static_assert(offsetof(struct cpu, fpu_live) == 83, "thunks.S");
+_Static_assert(offsetof(struct cpu, engine_area) == 128, "thunks.S");
+_Static_assert(offsetof(struct cpu, fpu) == 1152, "thunks.S");
+_Static_assert(offsetof(struct jit_area, c_rsp) == 0, "thunks.S");
+_Static_assert(offsetof(struct jit_area, saved_flags) == 40, "thunks.S");
+_Static_assert(offsetof(struct jit_area, mask_jump) == 80, "thunks.S");
+_Static_assert(offsetof(struct jit_area, was_live) == 160, "thunks.S");
+_Static_assert(JUMP_CACHE_SIZE == 2048, "thunks.S");
+
+static struct jit *jit_of(struct engine *e) { return (struct jit *)((char *)e - offsetof(struct jit, base)); }
+
+/* ---- called from recompiled code ---- */
+
+int jit_interp_one(struct cpu *cpu)
+{
+	struct jit *j = cpu->engine_data;
+
+	j->area->stat_interp++;
+	interp_steps(j->interp, 1);
+	if (cpu->shadow || cpu->halted)
+		return 1;
+	if (jit_mode_of(cpu) != j->mode)
+		return 1;
+	return !__atomic_load_n(&cpu->run, __ATOMIC_ACQUIRE);
+}
+
+_Noreturn void jit_raise(struct cpu *cpu, uint32_t vector)
+{
+	cpu->insn_eip = cpu->eip;
+	if (vector == EXC_GP)
+		cpu_raise(cpu, EXC_GP, 0);
+	/* the interpreter knows what an x87 or SSE exception needs: run it there */
+	if (vector == EXC_MF || vector == EXC_XM) {
+		interp_step(cpu);
+		siglongjmp(*cpu->unwind, 2);
+	}
+	cpu_raise_ne(cpu, (enum exception)vector);
+}
+
+void jit_unaligned_at(struct jit *j, uint64_t from)
+{
+	struct jit_block *b = NULL;
+	uint32_t page = 0;
+
+	/* @from is in cold code; blocks are in order of hot and of cold addresses */
+	uint32_t lo = 0, hi = j->block_count;
+
+	while (lo < hi) {
+		uint32_t mid = (lo + hi) / 2;
+
+		if ((uint64_t)j->blocks[mid]->cold <= from)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (!lo)
+		return;
+	b = j->blocks[lo - 1];
+	if (b->dead)
+		return;
+	/* which instruction it was is not recorded: all of the block's get the
+	 * careful form */
+	for (page = b->eip; page < b->eip + b->guest_size; page++) {
+		unsigned slot = jit_unaligned_slot(page);
+
+		j->unaligned[slot >> 3] |= (uint8_t)(1u << (slot & 7));
+	}
+	jit_block_invalidate(j, b);
+	jit_jump_cache_clear(j);
+}
+
+static void tlb_flushed(void *engine_data)
+{
+	struct jit *j = engine_data;
+
+	jit_jump_cache_clear(j);
+	jit_returns_reset(j);
+}
+
+static void map_changed(void *opaque)
+{
+	struct jit *j = opaque;
+
+	mmu_flush(j->cpu, true);
+}
+
+/* ---- the dispatcher ---- */
+
+static void enter_mode(struct jit *j, uint16_t mode)
+{
+	struct cpu *cpu = j->cpu;
+	unsigned user = cpu->cpl == 3;
+
+	j->area->read = cpu->tlb.read[user];
+	j->area->write = cpu->tlb.write[user];
+	j->area->exec = cpu->tlb.exec[user];
+	if (mode == j->mode)
+		return;
+	j->mode = mode;
+	jit_jump_cache_clear(j);
+	jit_returns_reset(j);
+}
+
+static struct jit_block *block_here(struct jit *j, bool *flushed)
+{
+	struct cpu *cpu = j->cpu;
+	uint32_t eip = (uint32_t)cpu->eip, ram_page;
+	const uint8_t *host;
+	struct jit_block *b;
+
+	cpu->insn_eip = eip;
+	ram_page = mmu_fetch(cpu, eip, &host);
+	if (ram_page == MEMORY_NO_PAGE)
+		return NULL;
+	b = jit_block_find(j, eip, ram_page, j->mode);
+	if (!b) {
+		b = jit_translate(j, eip, ram_page, host);
+		if (!b && j->need_flush) {
+			j->need_flush = false;
+			*flushed = true;
+			jit_flush_all(j);
+			b = jit_translate(j, eip, ram_page, host);
+		}
+		if (b && trace_on(cpu->trace, TRACE_BLOCK))
+			trace_print(cpu->trace, TRACE_BLOCK,
+				    "eip %08x mode %04x: %u instructions, %u bytes -> %u + %u",
+				    eip, b->mode, b->insns, b->guest_size, b->host_size,
+				    b->cold_size);
+		if (b && j->perf_map)
+			fprintf(j->perf_map, "%llx %x guest_%08x\n",
+				(unsigned long long)b->host, b->host_size, eip);
+	}
+	if (b) {
+		unsigned slot = eip & JUMP_CACHE_MASK;
+
+		j->jump_cache[slot] = -(uint64_t)eip;
+		j->jump_cache[JUMP_CACHE_SIZE + slot] = (uint64_t)b->host;
+	}
+	return b;
+}
+
+static void run_loop(struct jit *j)
+{
+	struct cpu *cpu = j->cpu;
+	struct jit_link *link = NULL;
+
+	while (__atomic_load_n(&cpu->run, __ATOMIC_ACQUIRE) && !cpu->halted) {
+		struct jit_block *b = NULL;
+		uint16_t mode = jit_mode_of(cpu);
+		bool flushed = false;
+
+		if (mode != MODE_NEVER && !cpu->shadow) {
+			enter_mode(j, mode);
+			b = block_here(j, &flushed);
+		}
+		if (!b) {
+			uint64_t before = cpu->insn_count;
+
+			interp_steps(j->interp, mode == MODE_NEVER ? NEVER_STEPS : 1);
+			j->area->stat_interp += cpu->insn_count - before;
+			j->stat_never += mode == MODE_NEVER ? cpu->insn_count - before : 0;
+			link = NULL;
+			continue;
+		}
+		if (link && !flushed && link->target == b->eip && link->from->mode == b->mode)
+			jit_link(j, link, b);
+		j->stat_entries++;
+		link = (struct jit_link *)jit_enter(cpu, b->host);
+	}
+}
+
+static void jit_run(struct engine *e)
+{
+	struct jit *j = jit_of(e);
+	struct cpu *cpu = j->cpu;
+	sigjmp_buf unwind;
+	int why;
+
+	cpu->unwind = &unwind;
+	jit_signals_enter(j);
+	why = sigsetjmp(unwind, 0);
+	if (why == 1) {
+		cpu->shadow = 0;
+		cpu_deliver_raised(cpu);
+	} else if (why == 0) {
+		cpu_service(cpu);
+	}
+	run_loop(j);
+	jit_signals_leave();
+	cpu->unwind = NULL;
+}
+
+/* ---- life ---- */
+
+static void jit_stats(struct engine *e, FILE *out)
+{
+	struct jit *j = jit_of(e);
+	uint64_t interp = j->area->stat_interp, all = j->area->stat_insns;
+
+	fprintf(out, "blocks translated   %12llu\n", (unsigned long long)j->stat_blocks);
+	fprintf(out, "blocks invalidated  %12llu\n", (unsigned long long)j->stat_invalidated);
+	fprintf(out, "cache flushes       %12llu\n", (unsigned long long)j->stat_flushes);
+	fprintf(out, "host code           %12u bytes hot, %u cold\n", j->hot,
+		j->cold - JIT_CACHE_HOT);
+	fprintf(out, "links made          %12llu\n", (unsigned long long)j->stat_links);
+	fprintf(out, "entries from C      %12llu\n", (unsigned long long)j->stat_entries);
+	fprintf(out, "table fills         %12llu\n", (unsigned long long)j->stat_fills);
+	fprintf(out, "interpreted         %12llu instructions\n", (unsigned long long)interp);
+	fprintf(out, "  of which 16-bit, real mode or debugging %12llu\n",
+		(unsigned long long)j->stat_never);
+	if (j->count_insns && all + j->stat_never) {
+		all += j->stat_never;
+		fprintf(out, "executed            %12llu instructions, %.3f%% interpreted\n",
+			(unsigned long long)all, 100.0 * (double)interp / (double)all);
+	}
+	for (unsigned i = 0; i < INSN_ID_COUNT; i++)
+		if (j->stat_interp_ids[i])
+			fprintf(out, "  %-16s %12llu\n", insn_name((enum insn_id)i),
+				(unsigned long long)j->stat_interp_ids[i]);
+}
+
+static void jit_destroy(struct engine *e)
+{
+	struct jit *j = jit_of(e);
+
+	if (j->cpu && j->pages)
+		jit_flush_all(j);
+	if (j->perf_map)
+		fclose(j->perf_map);
+	if (j->stack)
+		munmap(j->stack, JIT_STACK_GUARD + JIT_STACK_SIZE);
+	jit_cache_finish(j);
+	jit_arena_free(j);
+	if (j->interp)
+		j->interp->ops->destroy(j->interp);
+	free(j->pages);
+	free(j->hash);
+	free(j->blocks);
+	free(j->jump_cache);
+	free(j->unaligned);
+	free(j->unaligned_seen);
+	free(j->stat_interp_ids);
+	free(j->translator);
+	free(j);
+}
+
+static const struct engine_ops jit_ops = {
+	.name = "jit",
+	.run = jit_run,
+	.stats = jit_stats,
+	.destroy = jit_destroy,
+};
+
+static void init_area(struct jit *j)
+{
+	struct jit_area *a = j->area;
+
+	memset(a, 0, sizeof(*a));
+	a->mask_byte = 0xfffff000;
+	a->mask_word = 0xfffff001;
+	a->mask_cross2 = 0xffe;
+	a->mask_cross4 = 0xffc;
+	a->mask_cross8 = 0xff8;
+	a->mask_cross16 = 0xff0;
+	a->mask_jump = JUMP_CACHE_MASK;
+	a->mask_arith = FLAGS_ARITH;
+	a->mask_no_if = ~(uint32_t)FLAG_IF;
+	a->mask_bit5 = 31;
+	a->mask_rest = 0x00fcffff & ~(uint32_t)FLAGS_ARITH;
+	a->thunk_exit = (void *)jit_thunk_exit;
+	a->thunk_exit_link = (void *)jit_thunk_exit_link;
+	a->thunk_fill = (void *)jit_thunk_fill;
+	a->thunk_interp = (void *)jit_thunk_interp;
+	a->thunk_lookup = (void *)jit_thunk_lookup;
+	a->thunk_fpu = (void *)jit_thunk_fpu;
+	a->thunk_raise = (void *)jit_thunk_raise;
+	a->jump_keys = j->jump_cache;
+	a->mxcsr_host = 0x1f80;
+}
+
+static bool make_stack(struct jit *j)
+{
+	uint64_t *base;
+
+	j->stack = mmap(NULL, JIT_STACK_GUARD + JIT_STACK_SIZE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (j->stack == MAP_FAILED) {
+		j->stack = NULL;
+		return false;
+	}
+	if (mprotect(j->stack, JIT_STACK_GUARD, PROT_NONE))
+		return false;
+	/* the outermost return address is never popped for good */
+	base = (uint64_t *)(j->stack + JIT_STACK_GUARD + JIT_STACK_SIZE - 64);
+	*base = (uint64_t)jit_thunk_return_base;
+	j->area->jit_rsp_base = (uint64_t)base;
+	j->area->jit_rsp = (uint64_t)base;
+	return true;
+}
+
+struct engine *jit_create(struct cpu *cpu, struct error *err)
+{
+	struct jit *j = calloc(1, sizeof(*j));
+	struct memory_listener listener;
+
+	if (!j)
+		goto no_memory;
+	j->fd = -1;
+	j->base.ops = &jit_ops;
+	j->base.cpu = cpu;
+	j->cpu = cpu;
+	j->area = (struct jit_area *)cpu->engine_area;
+	if (!__builtin_cpu_supports("bmi2")) {
+		error_set(err, "this processor lacks BMI2, which recompiled code needs; use --engine interp");
+		goto fail;
+	}
+	j->hash_size = 1u << 16;
+	j->page_count = memory_page_count(cpu->memory);
+	j->hash = calloc(j->hash_size, sizeof(*j->hash));
+	j->pages = calloc(j->page_count, sizeof(*j->pages));
+	j->jump_cache = aligned_alloc(64, 2 * JUMP_CACHE_SIZE * sizeof(uint64_t));
+	j->unaligned = calloc(1, 65536 / 8);
+	j->unaligned_seen = calloc(1, 65536);
+	j->stat_interp_ids = calloc(INSN_ID_COUNT, sizeof(uint64_t));
+	j->translator = calloc(1, sizeof(*j->translator));
+	if (!j->hash || !j->pages || !j->jump_cache || !j->unaligned || !j->unaligned_seen ||
+	    !j->stat_interp_ids || !j->translator)
+		goto no_memory;
+	init_area(j);
+	if (!make_stack(j))
+		goto no_memory;
+	if (!jit_cache_init(j, err) || !jit_signals_install(err))
+		goto fail;
+	j->interp = interp_create(cpu, err);
+	if (!j->interp)
+		goto fail;
+	jit_cache_start(j);
+	jit_jump_cache_clear(j);
+	cpu->engine_data = j;
+	cpu->tlb_flushed = tlb_flushed;
+	listener = (struct memory_listener){ map_changed, jit_code_written, j };
+	memory_set_listener(cpu->memory, &listener);
+	return &j->base;
+no_memory:
+	error_set(err, "no memory for the recompiler: %s", strerror(errno));
+fail:
+	if (j)
+		jit_destroy(&j->base);
+	return NULL;
+}

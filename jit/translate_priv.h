@@ -1,0 +1,85 @@
+/* What the files that turn guest instructions into host code share.
+ *
+ * translate.c finds the block and drives; memop.c reaches guest memory;
+ * lower.c re-encodes ordinary instructions, lower_flow.c branches and the
+ * stack, lower_misc.c what needs a recipe of its own.
+ */
+#ifndef GANNET_JIT_TRANSLATE_PRIV_H
+#define GANNET_JIT_TRANSLATE_PRIV_H
+
+#include "jit/jit_priv.h"
+
+#define PAD_MAX 16
+
+/* A JRCXZ reaches 127 bytes: it leads to a pad, a near jump to cold code. */
+struct pad {
+	uint8_t *at;     /* its rel8 */
+	uint64_t target; /* executable address in the cold part */
+};
+
+struct translator {
+	struct jit *j;
+	struct jit_block *b;
+	struct emit h, c; /* hot, cold */
+	struct insn insn[JIT_BLOCK_INSNS];
+	unsigned count;
+
+	/* the instruction being translated */
+	const struct insn *in;
+	uint32_t eip, next_eip;
+	bool terminal;       /* EIP is not next_eip afterwards */
+	uint64_t slow;       /* cold code that interprets it; 0: not made yet */
+	uint8_t *next_fix[8]; /* rel32s in cold code that lead to the next instruction */
+	unsigned next_fixes;
+	bool careful;        /* known to access unaligned: check for page crossing */
+
+	struct pad pad[PAD_MAX];
+	unsigned pads;
+	bool fpu_checked;    /* x87/SSE state is live here */
+	bool ended;          /* nothing falls through any more */
+	int sti_check;       /* instructions until pending interrupts are looked at */
+	bool failed;         /* no memory */
+
+	struct jit_fault_point fault[JIT_BLOCK_INSNS];
+	unsigned faults;
+};
+
+static const uint8_t host_gpr_map[GPR_COUNT] = { RAX, HOST_ECX, RDX, RBX, HOST_ESP, RBP, RSI, RDI };
+static inline unsigned host_gpr(unsigned guest) { return host_gpr_map[guest]; }
+
+/* ---- translate.c ---- */
+/** jit_pads - make sure @need more hot bytes stay within reach of open JRCXZs */
+void jit_pads(struct translator *t, unsigned need);
+void jit_pads_flush(struct translator *t);
+/** emit a JRCXZ to @target in cold code */
+void jit_jrcxz(struct translator *t, uint64_t target);
+/** jit_slow_path - cold code that interprets the current instruction whole */
+uint64_t jit_slow_path(struct translator *t);
+/** jit_exit_to - jump (cc -1), jcc or call (cc -2) to guest address @target */
+void jit_exit_to(struct translator *t, int cc, uint32_t target);
+/** jit_landing_here - a return comes back here with its address in ecx */
+void jit_landing_here(struct translator *t, uint32_t expected);
+/** jit_indirect - go to the guest address in ecx; @call: with a host call */
+void jit_indirect(struct translator *t, bool call);
+void jit_poll(struct translator *t, uint32_t eip);
+/** jit_interpret - hand the current instruction to the interpreter, inline */
+void jit_interpret(struct translator *t);
+void jit_fault_point(struct translator *t);
+
+/* ---- memop.c ---- */
+/** jit_can_address - the memory operand is one that jit_ea() can do */
+bool jit_can_address(const struct translator *t, const struct insn *in);
+/** jit_ea - linear address of the ModRM/moffs operand; returns the register it is in */
+unsigned jit_ea(struct translator *t);
+/** jit_check - after it rcx is the addend for @size bytes at linear address @lin.
+ *  Clobbers r11. @keep_r10: preserve r10 on the slow path (@lin is not r10). */
+void jit_check(struct translator *t, unsigned lin, unsigned size, bool write, bool aligned16,
+	       bool keep_r10);
+
+/* ---- lower*.c: true if translated; false: let the interpreter have it ---- */
+bool jit_lower_generic(struct translator *t);
+bool jit_lower_flow(struct translator *t, bool *done);
+bool jit_lower_misc(struct translator *t, bool *done);
+void jit_lower(struct translator *t);
+
+#endif
