@@ -224,8 +224,10 @@ struct interp {
 	struct icache_entry *icache;
 	struct icache_entry none; /* matches nothing */
 	const uint8_t *ram;       /* memory_host() of the guest's memory */
-	/* The code page in use: valid until the TLB is flushed. */
+	/* The code page in use, as long as its entry in the TLB stands. */
 	uint32_t window;          /* window_tag() of its addresses, or NO_WINDOW */
+	uint32_t window_page;     /* RAM page + 1 */
+	const uint32_t *window_exec; /* where cpu->tlb has window_page */
 	uint64_t window_addend;   /* host address minus linear address */
 	uint64_t misses;          /* instructions decoded into the cache */
 	uint64_t careful;         /* instructions executed by interp_step() */
@@ -236,13 +238,6 @@ enum { NO_WINDOW = 2 };
 static inline uint32_t window_tag(const struct cpu *cpu, uint32_t linear)
 {
 	return (linear & ~(GUEST_PAGE_SIZE - 1)) | mmu_user(cpu);
-}
-
-static void interp_tlb_flushed(void *engine_data)
-{
-	struct interp *it = engine_data;
-
-	it->window = NO_WINDOW;
 }
 
 /* Host addresses of guest memory stand for physical ones. */
@@ -322,11 +317,14 @@ icache_find(struct interp *it, struct icache_entry *last, const uint8_t *p, uint
 static __attribute__((noinline)) bool window_move(struct interp *it, uint32_t linear)
 {
 	struct cpu *cpu = it->base.cpu;
-	uint32_t page = cpu->tlb.exec[mmu_user(cpu)][linear >> GUEST_PAGE_SHIFT];
+	const uint32_t *exec = &cpu->tlb.exec[mmu_user(cpu)][linear >> GUEST_PAGE_SHIFT];
+	uint32_t page = *exec;
 
 	if (!page) /* interp_step() fetches, and fills it */
 		return false;
 	it->window = window_tag(cpu, linear);
+	it->window_page = page;
+	it->window_exec = exec;
 	it->window_addend = (uint64_t)it->ram + ((uint64_t)(page - 1) << GUEST_PAGE_SHIFT) -
 			    (linear & ~(GUEST_PAGE_SIZE - 1));
 	return true;
@@ -343,7 +341,9 @@ static inline struct icache_entry *lookup(struct interp *it, struct cpu *cpu,
 	struct code c;
 	uint64_t key;
 
-	if (unlikely(window_tag(cpu, linear) != it->window) && !window_move(it, linear))
+	if (unlikely(window_tag(cpu, linear) != it->window ||
+		     *it->window_exec != it->window_page) &&
+	    !window_move(it, linear))
 		return NULL;
 	p = (const uint8_t *)(it->window_addend + linear);
 	key = icache_key(p, cpu_code32(cpu));
@@ -367,12 +367,12 @@ static inline bool special(const struct cpu *cpu)
 }
 
 /* HLT and whatever else ends the run clears cpu->run. */
-static void loop(struct interp *it, struct cpu *cpu)
+static void loop(struct interp *it, struct cpu *cpu, uint64_t count)
 {
 	bool trace = trace_on(cpu->trace, TRACE_EXEC);
 	struct icache_entry *e = &it->none;
 
-	while (likely(__atomic_load_n(&cpu->run, __ATOMIC_RELAXED))) {
+	while (likely(__atomic_load_n(&cpu->run, __ATOMIC_RELAXED)) && count--) {
 		e = likely(!special(cpu) && !trace) ? lookup(it, cpu, e) : NULL;
 		if (unlikely(!e)) {
 			it->careful++;
@@ -387,9 +387,14 @@ static void loop(struct interp *it, struct cpu *cpu)
 	}
 }
 
+void interp_steps(struct engine *engine, uint64_t count)
+{
+	if (!engine->cpu->halted)
+		loop(container_of(engine, struct interp, base), engine->cpu, count);
+}
+
 static void interp_run(struct engine *engine)
 {
-	struct interp *it = container_of(engine, struct interp, base);
 	struct cpu *cpu = engine->cpu;
 	sigjmp_buf unwind;
 
@@ -400,7 +405,7 @@ static void interp_run(struct engine *engine)
 	} else {
 		cpu_service(cpu);
 	}
-	loop(it, cpu, UINT64_MAX);
+	interp_steps(engine, UINT64_MAX);
 	cpu->unwind = NULL;
 }
 
@@ -418,8 +423,6 @@ static void interp_destroy(struct engine *engine)
 {
 	struct interp *it = container_of(engine, struct interp, base);
 
-	engine->cpu->tlb_flushed = NULL;
-	engine->cpu->engine_data = NULL;
 	free(it->icache);
 	free(it);
 }
@@ -446,7 +449,5 @@ struct engine *interp_create(struct cpu *cpu, struct error *err)
 	it->ram = memory_host(cpu->memory);
 	it->window = NO_WINDOW;
 	it->none.next[0] = it->none.next[1] = &it->none;
-	cpu->engine_data = it;
-	cpu->tlb_flushed = interp_tlb_flushed;
 	return &it->base;
 }
