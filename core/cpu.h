@@ -240,10 +240,10 @@ void cpu_raise_nmi(struct cpu *cpu);
  * cpu->unwind set; may raise.
  *
  * While `shadow` is set it delivers nothing (but debug traps under SHADOW_STI):
- * the engine then notes and clears
- * `shadow`, executes exactly one instruction (which may set it again) and calls
- * once more. It never sets `run`: machine_run() does, before it looks at the
- * loop, so that a kick in between is not lost.
+ * the engine then notes and clears `shadow`, executes exactly one instruction
+ * (which may set it again) and calls once more. It never sets `run`:
+ * machine_run() does, before it looks at the loop, so that a kick in between is
+ * not lost.
  */
 void cpu_service(struct cpu *cpu);
 
