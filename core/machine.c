@@ -176,7 +176,7 @@ enum machine_end machine_run(struct machine *m)
 void machine_request_reset(struct machine *m)
 {
 	m->reset_requested = true;
-	cpu_kick(m->cpu);
+	machine_kick(m);
 }
 
 void machine_end_with(struct machine *m, enum machine_end end, int exit_code)
@@ -185,7 +185,7 @@ void machine_end_with(struct machine *m, enum machine_end end, int exit_code)
 		m->end = end;
 		m->exit_code = exit_code;
 	}
-	cpu_kick(m->cpu);
+	machine_kick(m);
 }
 
 void machine_quit(struct machine *m)
