@@ -148,11 +148,8 @@ static struct jit_block *block_here(struct jit *j, bool *flushed)
 			jit_flush_all(j);
 			b = jit_translate(j, eip, ram_page, host);
 		}
-		if (b && trace_on(cpu->trace, TRACE_BLOCK))
-			trace_print(cpu->trace, TRACE_BLOCK,
-				    "eip %08x mode %04x: %u instructions, %u bytes -> %u + %u",
-				    eip, b->mode, b->insns, b->guest_size, b->host_size,
-				    b->cold_size);
+		if (b && cpu->trace->mask)
+			jit_dump(j, b, host);
 		if (b && j->perf_map)
 			fprintf(j->perf_map, "%llx %x guest_%08x\n",
 				(unsigned long long)b->host, b->host_size, eip);

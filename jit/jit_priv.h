@@ -23,6 +23,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "core/cpu.h"
 #include "core/engine.h"
@@ -247,6 +248,9 @@ static inline unsigned jit_unaligned_slot(uint32_t eip)
 /** jit_translate - make the block at @eip; NULL: interpret one instruction instead */
 struct jit_block *jit_translate(struct jit *j, uint32_t eip, uint32_t ram_page,
 				const uint8_t *page_host);
+
+/* ---- dump.c ---- */
+void jit_dump(struct jit *j, const struct jit_block *b, const uint8_t *page_host);
 
 /* ---- fault.c ---- */
 bool jit_signals_install(struct error *err);
