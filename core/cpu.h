@@ -194,6 +194,7 @@ struct cpu {
 	char fault_reason[128]; /* how the last triple fault came about; "" if none */
 	struct cpu_intr_source intr;
 	struct device *lapic;  /* borrowed; NULL without a local APIC */
+	void (*apic_base_changed)(struct device *lapic); /* told of writes to MSR 0x1b; may be NULL */
 	struct memory *memory;
 	struct ioport_map *io;
 	struct machine *machine;

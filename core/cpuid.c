@@ -476,7 +476,9 @@ static bool wrmsr_apic_base(struct cpu *cpu, uint64_t value)
 	/* Bit 10 would be x2APIC. BSP is not for software to change. */
 	if (!cpu->model->apic || (value & (0x6ffull | ~PHYS_MASK)))
 		return false;
-	cpu->apic_base = (value & ~(uint64_t)APIC_BASE_BSP) | APIC_BASE_BSP;
+	cpu->apic_base = value | APIC_BASE_BSP;
+	if (cpu->lapic && cpu->apic_base_changed)
+		cpu->apic_base_changed(cpu->lapic);
 	return true;
 }
 

@@ -272,6 +272,8 @@ void task_switch(struct cpu *cpu, uint16_t selector, enum task_source source,
 	}
 	if (t.eip > cpu->seg[CS].limit)
 		raise_selector(cpu, EXC_GP, 0);
-	if (t.trap)
+	if (t.trap) {
 		cpu->debug_hits |= DR6_TASK;
+		cpu_kick(cpu);
+	}
 }
