@@ -1,0 +1,37 @@
+/* Cases out of the decode table. */
+#ifndef TESTS_INSN_GEN_H
+#define TESTS_INSN_GEN_H
+
+#include "tests/insn/case.h"
+
+struct generator {
+	struct rng rng;
+	bool low;                /* 16-bit addresses have memory behind them */
+	const struct insn_entry *table;
+	size_t rows;
+	bool *usable;            /* per row: may be generated */
+	const char **why_not;    /* per row: reason, when not usable */
+	uint32_t usable_count;
+};
+
+/** generator_init - @has: which features the guest's CPU model has */
+bool generator_init(struct generator *g, uint64_t seed, bool low,
+		    bool (*has)(void *opaque, enum insn_feature f), void *opaque);
+void generator_finish(struct generator *g);
+
+/**
+ * generator_case - a new case
+ * @row: decode table row of the first instruction, or -1 for any
+ * @insns: how many instructions, 1 to MAX_INSNS
+ * Returns false if the row could not be encoded.
+ */
+bool generator_case(struct generator *g, struct test_case *c, int row, unsigned insns,
+		    uint64_t memory_seed);
+
+/**
+ * case_undefined_flags - which EFLAGS bits may differ if the case ends at @eip
+ * Bits the SDM leaves undefined after the instructions before it.
+ */
+uint32_t case_undefined_flags(const struct test_case *c, uint32_t eip);
+
+#endif

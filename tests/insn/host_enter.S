@@ -1,0 +1,36 @@
+/* From 64-bit to 32-bit user mode: IRETQ loads CS, SS, EIP, ESP and EFLAGS at
+ * once, with everything else already in place. 0x23 and 0x2b are Linux's 32-bit
+ * code segment and its data segment. */
+#include "tests/insn/host_leg_priv.h"
+
+	.text
+	.globl host_enter
+	.hidden host_enter
+	.type host_enter, @function
+host_enter:
+	mov	$0x2b, %ecx
+	mov	%ecx, %ds
+	mov	%ecx, %es
+	mov	%ecx, %fs
+	mov	%ecx, %gs
+	mov	$HOST_CONTEXT, %r8d
+	fxrstor	HC_FX(%r8)
+	push	%rcx			/* SS */
+	mov	HC_GPR+16(%r8), %eax
+	push	%rax			/* ESP */
+	mov	HC_EFLAGS(%r8), %eax
+	push	%rax
+	mov	$0x23, %eax
+	push	%rax
+	mov	HC_EIP(%r8), %eax
+	push	%rax
+	mov	HC_GPR(%r8), %eax
+	mov	HC_GPR+4(%r8), %ecx
+	mov	HC_GPR+8(%r8), %edx
+	mov	HC_GPR+12(%r8), %ebx
+	mov	HC_GPR+20(%r8), %ebp
+	mov	HC_GPR+24(%r8), %esi
+	mov	HC_GPR+28(%r8), %edi
+	iretq
+	.size host_enter, . - host_enter
+	.section .note.GNU-stack, "", @progbits
