@@ -31,7 +31,9 @@ static interp_fn *handler(const struct insn *in)
 
 	if (entry->attr & INSN_STRING)
 		return interp_string;
-	fn = interp_int_handler(entry->id);
+	fn = interp_fast(in);
+	if (!fn)
+		fn = interp_int_handler(entry->id);
 	if (!fn)
 		fn = interp_flow_handler(entry->id);
 	if (!fn)

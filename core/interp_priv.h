@@ -23,6 +23,9 @@ interp_fn *interp_bit_handler(unsigned id);
 interp_fn *interp_flow_handler(unsigned id);
 interp_fn *interp_system_handler(unsigned id);
 
+/** interp_fast - a handler for one form of a frequent instruction, or NULL */
+interp_fn *interp_fast(const struct insn *in);
+
 /** interp_string - MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS with any REP prefix */
 interp_fn interp_string;
 
