@@ -36,9 +36,11 @@ struct board_config {
 	bool no_vga;
 	const void *vga_rom; /* video BIOS; NULL: none */
 	size_t vga_rom_size;
-	struct block *ide[IDE_DRIVES]; /* owned by the board on success, the caller's on failure */
+	/* Disks: each is set to NULL here when a device has taken it over; what is
+	 * left after a failure is still the caller's. */
+	struct block *ide[IDE_DRIVES];
 	bool ide_cd[IDE_DRIVES];
-	struct block *floppy[FDC_DRIVES]; /* likewise */
+	struct block *floppy[FDC_DRIVES];
 	bool floppy_present[FDC_DRIVES];  /* an empty drive */
 	struct chardev *serial[BOARD_SERIALS]; /* COM1-4, borrowed; COM1 and COM2 are always there */
 	struct chardev *debugcon;      /* port 0xe9; borrowed, NULL: output discarded */
@@ -50,8 +52,7 @@ struct board_config {
 };
 
 /** board_create - make all devices of a machine that has none; @m owns the board */
-struct board *board_create(struct machine *m, const struct board_config *cfg,
-			   struct error *err);
+struct board *board_create(struct machine *m, struct board_config *cfg, struct error *err);
 
 struct pci_bus *board_pci(struct board *b);
 struct fw_cfg *board_fw_cfg(struct board *b);

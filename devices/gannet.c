@@ -279,10 +279,11 @@ static bool make_board(struct gannet *g, struct parts *p, const struct gannet_co
 	for (unsigned i = 0; i < GANNET_SERIALS; i++)
 		bc.serial[i] = g->serial[i];
 	g->board = board_create(g->machine, &bc, err);
+	/* What no device has taken over is still ours. */
+	memcpy(p->ide, bc.ide, sizeof(bc.ide));
+	memcpy(p->floppy, bc.floppy, sizeof(bc.floppy));
 	if (!g->board)
 		return false;
-	memset(p->ide, 0, sizeof(p->ide)); /* the board's now */
-	memset(p->floppy, 0, sizeof(p->floppy));
 	p->plan = NULL;
 	return !plan || boot_create(g->machine, g->board, plan, err);
 }

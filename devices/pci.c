@@ -347,6 +347,10 @@ void pci_device_reset(struct pci_device *d)
 		if (d->bar[i].kind != PCI_BAR_NONE)
 			store_le32(p, load_le32(p) & ~load_le32(d->wmask + bar_offset(i)));
 	}
+	if (!d->has_fixed) {
+		memcpy(d->fixed, d->config, sizeof(d->fixed));
+		d->has_fixed = true;
+	}
 	update_bars(d);
 	d->intx = false;
 	update_pin(d);
@@ -355,14 +359,10 @@ void pci_device_reset(struct pci_device *d)
 void pci_device_loaded(struct pci_device *d)
 {
 	/* Identity is this device's own; an image cannot change it. */
-	for (unsigned i = 0; i < PCI_BAR_SLOTS; i++) {
-		unsigned at = bar_offset(i);
+	for (unsigned i = 0; i < sizeof(d->fixed); i++) {
+		uint8_t variable = d->wmask[i] | d->w1c[i];
 
-		if (d->bar[i].kind == PCI_BAR_NONE)
-			continue;
-		store_le32(d->config + at, load_le32(d->config + at) & load_le32(d->wmask + at));
-		if (i != PCI_BAR_ROM && d->bar[i].kind == PCI_BAR_IO)
-			d->config[at] |= BAR_IO;
+		d->config[i] = (d->config[i] & variable) | (d->fixed[i] & ~variable);
 	}
 	update_bars(d);
 	update_pin(d);

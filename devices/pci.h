@@ -74,6 +74,8 @@ struct pci_device {
 	uint8_t devfn;
 	bool intx;           /* level of its interrupt pin as the device drives it */
 	bool intx_out;       /* ... as the bus sees it: not while INTX_OFF */
+	bool has_fixed;
+	uint8_t fixed[64];   /* header as first reset: where read-only bits come from after a load */
 	uint8_t config[256];
 	uint8_t wmask[256];  /* bits the guest can write */
 	uint8_t w1c[256];    /* bits the guest clears by writing 1 */
