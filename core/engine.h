@@ -18,6 +18,10 @@ struct engine_ops {
 	void (*run)(struct engine *e);
 	void (*stats)(struct engine *e, FILE *out); /* for --stats; optional */
 	void (*destroy)(struct engine *e);
+	/* Optional, before run(): count executed instructions for stats(); write a
+	 * line "ADDRESS SIZE NAME" for each piece of host code to @perf_map, which
+	 * the engine owns from then on (NULL: none). */
+	void (*observe)(struct engine *e, bool count, FILE *perf_map);
 };
 
 struct engine {

@@ -562,31 +562,50 @@ void mmu_write_bytes(struct cpu *cpu, uint32_t linear, const void *buf, unsigned
 
 /* ---- instruction fetch ---- */
 
-uint32_t mmu_fetch(struct cpu *cpu, uint32_t linear, const uint8_t **host)
+/* Returns false with the page fault's error code in *code. */
+static bool fetch_page(struct cpu *cpu, uint32_t linear, const uint8_t **host,
+		       uint32_t *ram_page, unsigned *code)
 {
 	unsigned user = mmu_user(cpu);
 	uint32_t page = linear >> GUEST_PAGE_SHIFT;
 	uint32_t tag = cpu->tlb.exec[user][page];
 	struct memory_view v;
 	struct mapping m;
-	unsigned code;
 
 	if (likely(tag)) {
 		*host = memory_host(cpu->memory) + ((uint64_t)(tag - 1) << GUEST_PAGE_SHIFT);
-		return tag - 1;
+		*ram_page = tag - 1;
+		return true;
 	}
-	if (!walk(cpu, linear, PF_I | (user ? PF_U : 0), &m, &code))
-		page_fault(cpu, linear, code);
+	if (!walk(cpu, linear, PF_I | (user ? PF_U : 0), &m, code))
+		return false;
 	memory_view(cpu->memory, m.paddr, &v);
-	if (!v.host) {
-		*host = NULL;
-		return MEMORY_NO_PAGE;
-	}
-	list_page(cpu, page, m.global);
-	cpu->tlb.exec[user][page] = v.ram_page + 1;
-	cpu->tlb.page_state[page] |= HAS_EXEC << user;
 	*host = v.host;
-	return v.ram_page;
+	*ram_page = v.host ? v.ram_page : MEMORY_NO_PAGE;
+	if (v.host) {
+		list_page(cpu, page, m.global);
+		cpu->tlb.exec[user][page] = v.ram_page + 1;
+		cpu->tlb.page_state[page] |= HAS_EXEC << user;
+	}
+	return true;
+}
+
+uint32_t mmu_fetch(struct cpu *cpu, uint32_t linear, const uint8_t **host)
+{
+	uint32_t ram_page;
+	unsigned code;
+
+	if (!fetch_page(cpu, linear, host, &ram_page, &code))
+		page_fault(cpu, linear, code);
+	return ram_page;
+}
+
+uint32_t mmu_fetch_quiet(struct cpu *cpu, uint32_t linear, const uint8_t **host)
+{
+	uint32_t ram_page;
+	unsigned code;
+
+	return fetch_page(cpu, linear, host, &ram_page, &code) ? ram_page : MEMORY_NO_PAGE;
 }
 
 uint8_t mmu_fetch_u8(struct cpu *cpu, uint32_t linear)

@@ -94,6 +94,8 @@ void mmu_write_bytes(struct cpu *cpu, uint32_t linear, const void *buf, unsigned
  * must be read one by one through mmu_fetch_u8). Raises #PF.
  */
 uint32_t mmu_fetch(struct cpu *cpu, uint32_t linear, const uint8_t **host);
+/** mmu_fetch_quiet - the same, but MEMORY_NO_PAGE instead of #PF: for looking ahead */
+uint32_t mmu_fetch_quiet(struct cpu *cpu, uint32_t linear, const uint8_t **host);
 uint8_t mmu_fetch_u8(struct cpu *cpu, uint32_t linear);
 
 /* CR3 and CR0/CR4 writes that change paging: validates PDPTEs under PAE. */

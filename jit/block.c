@@ -142,17 +142,33 @@ static uint64_t page_bits(unsigned offset, unsigned len)
 	return (~0ull >> (63 - (last - first))) << first;
 }
 
+static struct jit_page *page_of(struct jit *j, uint32_t ram_page)
+{
+	uint8_t *flags = &memory_page_flags(j->cpu->memory)[ram_page];
+
+	if (!j->pages[ram_page])
+		j->pages[ram_page] = calloc(1, sizeof(struct jit_page));
+	if (j->pages[ram_page] && !(*flags & PAGE_CODE)) {
+		*flags |= PAGE_CODE;
+		mmu_ram_page_protect(j->cpu, ram_page);
+	}
+	return j->pages[ram_page];
+}
+
+static unsigned bytes_in_first_page(const struct jit_block *b)
+{
+	return b->guest_size - b->tail_size;
+}
+
 bool jit_block_add(struct jit *j, struct jit_block *b)
 {
-	struct jit_page *page = j->pages[b->ram_page];
-	uint8_t *flags = &memory_page_flags(j->cpu->memory)[b->ram_page];
+	struct jit_page *page = page_of(j, b->ram_page), *tail = NULL;
 	uint32_t h = hash_of(j, b->eip, b->mode);
 
-	if (!page) {
-		page = j->pages[b->ram_page] = calloc(1, sizeof(*page));
-		if (!page)
-			return false;
-	}
+	if (b->tail_page != MEMORY_NO_PAGE)
+		tail = page_of(j, b->tail_page);
+	if (!page || (b->tail_page != MEMORY_NO_PAGE && !tail))
+		return false;
 	if (j->block_count == j->block_max) {
 		uint32_t max = j->block_max ? j->block_max * 2 : 4096;
 		struct jit_block **p = realloc(j->blocks, max * sizeof(*p));
@@ -167,10 +183,11 @@ bool jit_block_add(struct jit *j, struct jit_block *b)
 	j->hash[h] = b;
 	b->page_next = page->blocks;
 	page->blocks = b;
-	page->bitmap |= page_bits(b->eip & 0xfff, b->guest_size);
-	if (!(*flags & PAGE_CODE)) {
-		*flags |= PAGE_CODE;
-		mmu_ram_page_protect(j->cpu, b->ram_page);
+	page->bitmap |= page_bits(b->eip & 0xfff, bytes_in_first_page(b));
+	if (tail) {
+		b->tail_next = tail->tails;
+		tail->tails = b;
+		tail->bitmap |= 1;
 	}
 	return true;
 }
@@ -222,6 +239,11 @@ void jit_block_invalidate(struct jit *j, struct jit_block *b)
 	for (p = &j->pages[b->ram_page]->blocks; *p != b; p = &(*p)->page_next)
 		;
 	*p = b->page_next;
+	if (b->tail_page != MEMORY_NO_PAGE) {
+		for (p = &j->pages[b->tail_page]->tails; *p != b; p = &(*p)->tail_next)
+			;
+		*p = b->tail_next;
+	}
 	while (b->incoming) {
 		struct jit_link *l = b->incoming;
 
@@ -255,14 +277,19 @@ void jit_code_written(void *opaque, uint32_t ram_page, unsigned offset, unsigned
 		unsigned start = b->eip & 0xfff;
 
 		next = b->page_next;
-		if (start < offset + len && offset < start + b->guest_size)
+		if (start < offset + len && offset < start + bytes_in_first_page(b))
+			jit_block_invalidate(j, b);
+	}
+	for (b = page->tails; b; b = next) {
+		next = b->tail_next;
+		if (offset < b->tail_size)
 			jit_block_invalidate(j, b);
 	}
 	jit_jump_cache_clear(j);
-	page->bitmap = 0;
+	page->bitmap = page->tails ? 1 : 0;
 	for (b = page->blocks; b; b = b->page_next)
-		page->bitmap |= page_bits(b->eip & 0xfff, b->guest_size);
-	if (!page->blocks)
+		page->bitmap |= page_bits(b->eip & 0xfff, bytes_in_first_page(b));
+	if (!page->bitmap)
 		memory_page_flags(j->cpu->memory)[ram_page] &= (uint8_t)~PAGE_CODE;
 }
 

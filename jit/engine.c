@@ -268,11 +268,20 @@ static void jit_destroy(struct engine *e)
 	free(j);
 }
 
+static void jit_observe(struct engine *e, bool count, FILE *perf_map)
+{
+	struct jit *j = jit_of(e);
+
+	j->count_insns = count;
+	j->perf_map = perf_map;
+}
+
 static const struct engine_ops jit_ops = {
 	.name = "jit",
 	.run = jit_run,
 	.stats = jit_stats,
 	.destroy = jit_destroy,
+	.observe = jit_observe,
 };
 
 static void init_area(struct jit *j)

@@ -139,12 +139,16 @@ struct jit_fault_point {
 struct jit_block {
 	struct jit_block *hash_next;
 	struct jit_block *page_next; /* other blocks of the RAM page */
+	struct jit_block *tail_next; /* other blocks that end in RAM page tail_page */
 	uint8_t *host;       /* executable address of the entry */
 	uint32_t host_size;  /* hot bytes */
 	uint32_t cold_size;
 	uint8_t *cold;       /* executable address of the cold bytes */
 	uint32_t eip;        /* linear = EIP: code segments are flat */
 	uint32_t ram_page;
+	uint32_t tail_page;  /* RAM page of the last bytes, if the last instruction
+			      * straddles pages; MEMORY_NO_PAGE otherwise */
+	uint16_t tail_size;  /* bytes in it */
 	uint16_t mode;
 	uint16_t guest_size; /* bytes of guest code */
 	uint16_t insns;
@@ -160,6 +164,7 @@ struct jit_block {
 struct jit_page {
 	uint64_t bitmap; /* which 64-byte pieces hold translated code */
 	struct jit_block *blocks;
+	struct jit_block *tails; /* blocks of the page before whose end is here */
 };
 
 struct jit {

@@ -61,6 +61,20 @@ static bool lower_push(struct translator *t)
 	return true;
 }
 
+static bool lower_push_sreg(struct translator *t)
+{
+	if (t->in->opsize != 4)
+		return false;
+	push_check(t);
+	emit_rm(&t->h, OP0F(0xb7), R11,
+		MEM_BD(HOST_CPU, (int32_t)(offsetof(struct cpu, seg) +
+					   t->in->entry->op[0].fixed * sizeof(struct segment) +
+					   offsetof(struct segment, selector))));
+	emit_store(&t->h, MEM_BI(RCX, R10), R11);
+	push_commit(t);
+	return true;
+}
+
 static bool lower_pop(struct translator *t)
 {
 	const struct insn *in = t->in;
@@ -223,6 +237,9 @@ bool jit_lower_flow(struct translator *t, bool *done)
 	switch (t->in->entry->id) {
 	case INSN_ID_PUSH:
 		*done = lower_push(t);
+		return true;
+	case INSN_ID_PUSH_SREG:
+		*done = lower_push_sreg(t);
 		return true;
 	case INSN_ID_POP:
 		*done = lower_pop(t);

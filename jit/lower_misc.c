@@ -421,7 +421,7 @@ bool jit_lower_misc(struct translator *t, bool *done)
 	case INSN_ID_SGDT: case INSN_ID_SIDT: case INSN_ID_SLDT: case INSN_ID_STR:
 	case INSN_ID_SMSW: case INSN_ID_UD0: case INSN_ID_UD1: case INSN_ID_UD2:
 	case INSN_ID_LDS: case INSN_ID_LES: case INSN_ID_LFS: case INSN_ID_LGS: case INSN_ID_LSS:
-	case INSN_ID_PUSH_SREG: case INSN_ID_WBINVD: case INSN_ID_INVD:
+	case INSN_ID_WBINVD: case INSN_ID_INVD:
 		*done = false;
 		return true;
 	default:

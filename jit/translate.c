@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-#include "core/cpuid.h"
+#include "core/mmu.h"
 
 /* ---- pads ---- */
 
@@ -309,21 +309,50 @@ static bool ends_block(const struct insn *in)
 	}
 }
 
+/* The last instruction reaches into the next page: decode it from both. */
+static void discover_tail(struct translator *t, uint32_t offset, const uint8_t *page_host)
+{
+	uint8_t bytes[2 * INSN_MAX_LENGTH];
+	uint32_t have = GUEST_PAGE_SIZE - offset, linear = (t->eip & ~0xfffu) + GUEST_PAGE_SIZE;
+	struct insn *in = &t->insn[t->count];
+	const uint8_t *next_host;
+	uint32_t ram_page;
+
+	if (have >= INSN_MAX_LENGTH)
+		return;
+	ram_page = mmu_fetch_quiet(t->j->cpu, linear, &next_host);
+	if (ram_page == MEMORY_NO_PAGE)
+		return;
+	memcpy(bytes, page_host + offset, have);
+	memcpy(bytes + have, next_host, INSN_MAX_LENGTH);
+	if (insn_decode(in, true, bytes, have + INSN_MAX_LENGTH) != DECODE_OK ||
+	    in->length <= have)
+		return;
+	t->count++;
+	t->b->tail_page = ram_page;
+	t->b->tail_size = (uint16_t)(in->length - have);
+}
+
 static void discover(struct translator *t, uint32_t eip, const uint8_t *page_host)
 {
 	uint32_t offset = eip & 0xfff;
 
 	while (t->count < JIT_BLOCK_INSNS && offset < GUEST_PAGE_SIZE) {
 		struct insn *in = &t->insn[t->count];
+		enum decode_result r =
+			insn_decode(in, true, page_host + offset, GUEST_PAGE_SIZE - offset);
 
-		if (insn_decode(in, true, page_host + offset, GUEST_PAGE_SIZE - offset) !=
-		    DECODE_OK)
+		if (r == DECODE_MORE)
+			discover_tail(t, offset, page_host);
+		if (r != DECODE_OK)
 			break;
 		t->count++;
 		offset += in->length;
 		if (ends_block(in))
 			break;
 	}
+	if (t->b->tail_size)
+		offset = GUEST_PAGE_SIZE + t->b->tail_size;
 	t->b->guest_size = (uint16_t)(offset - (eip & 0xfff));
 }
 
@@ -346,6 +375,21 @@ static void sti_check(struct translator *t)
 	emit_jmp(&t->h, stub);
 }
 
+/* Is the next page still the one the last instruction was decoded from? */
+static void tail_check(struct translator *t)
+{
+	struct emit *h = &t->h;
+	uint64_t slow = jit_slow_path(t);
+	uint32_t page = (t->next_eip - 1) >> GUEST_PAGE_SHIFT;
+
+	emit_load64(h, RCX, AREA(exec));
+	emit_load(h, RCX, MEM_BD(RCX, (int32_t)(page * 4)));
+	emit_lea(h, RCX, MEM_BD(RCX, -(int32_t)(t->b->tail_page + 1)));
+	emit8(h, 0xe3);
+	emit8(h, 5);
+	emit_jmp(h, slow);
+}
+
 static void translate_insn(struct translator *t, unsigned i)
 {
 	t->in = &t->insn[i];
@@ -361,6 +405,8 @@ static void translate_insn(struct translator *t, unsigned i)
 		emit_lea64(&t->h, RCX, MEM_BD(RCX, 1));
 		emit_rm(&t->h, OP1W(0x89), RCX, AREA(stat_insns));
 	}
+	if (t->b->tail_size && i == t->count - 1)
+		tail_check(t);
 	jit_lower(t);
 	for (unsigned k = 0; k < t->next_fixes; k++) {
 		uint64_t from = (uint64_t)t->next_fix[k] + 4 + (uint64_t)t->c.exec;
@@ -423,6 +469,7 @@ struct jit_block *jit_translate(struct jit *j, uint32_t eip, uint32_t ram_page,
 	b->eip = eip;
 	b->ram_page = ram_page;
 	b->mode = j->mode;
+	b->tail_page = MEMORY_NO_PAGE;
 	t->j = j;
 	t->b = b;
 	t->count = t->pads = t->faults = 0;
