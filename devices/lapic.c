@@ -268,7 +268,7 @@ void lapic_set_extint(void *opaque, bool level)
 	update(apic);
 }
 
-void lapic_base_changed(struct lapic *apic)
+static void base_changed(struct lapic *apic)
 {
 	uint64_t base = apic->machine->cpu->apic_base;
 
@@ -277,6 +277,11 @@ void lapic_base_changed(struct lapic *apic)
 	memory_enable(apic->machine->memory, apic->window, base & BASE_ENABLE);
 	memory_commit(apic->machine->memory);
 	update(apic);
+}
+
+static void base_written(struct device *dev)
+{
+	base_changed(container_of(dev, struct lapic, base));
 }
 
 /* ---- timer ---- */
@@ -540,7 +545,7 @@ static void lapic_reset(struct device *dev)
 	apic->divide = 0;
 	apic->started = apic->fired = 0;
 	timer_disarm(&apic->timer);
-	lapic_base_changed(apic);
+	base_changed(apic);
 }
 
 static void lapic_destroy(struct device *dev)
@@ -552,6 +557,7 @@ static void lapic_destroy(struct device *dev)
 	if (cpu) {
 		cpu->intr = (struct cpu_intr_source){NULL, NULL};
 		cpu->lapic = NULL;
+		cpu->apic_base_changed = NULL;
 	}
 	free(apic);
 }
@@ -564,7 +570,7 @@ static void lapic_loaded(struct device *dev)
 	for (int i = 0; i < LVT_COUNT; i++)
 		apic->lvt[i] &= lvt_writable[i];
 	apic->fired = MIN(apic->fired, periods_over(apic));
-	lapic_base_changed(apic);
+	base_changed(apic);
 	cpu_set_intr(apic->machine->cpu, apic->output);
 }
 
@@ -631,6 +637,7 @@ struct lapic *lapic_create(struct machine *m, struct error *err)
 	timer_init(&apic->timer, m->loop, "lapic", timer_fire, apic);
 	m->cpu->intr = (struct cpu_intr_source){acknowledge, apic};
 	m->cpu->lapic = &apic->base;
+	m->cpu->apic_base_changed = base_written;
 	machine_add(m, &apic->base);
 	return apic;
 }

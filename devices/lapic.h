@@ -30,7 +30,4 @@ void lapic_deliver(struct lapic *apic, unsigned mode, uint8_t vector, bool level
 /** lapic_requested - @vector waits to be taken by the CPU */
 bool lapic_requested(const struct lapic *apic, uint8_t vector);
 
-/** lapic_base_changed - the guest wrote MSR 0x1b */
-void lapic_base_changed(struct lapic *apic);
-
 #endif
