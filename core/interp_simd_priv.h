@@ -62,6 +62,9 @@ static inline uint8_t *fx_xmm(struct cpu *cpu, unsigned n)
 	return cpu->fpu.fxsave + FX_XMM + 16 * (n & 7);
 }
 
+/** fpu_set_top - TOP moves while the physical registers keep their contents */
+void fpu_set_top(uint8_t *fx, unsigned top);
+
 /* ES and B follow from the exception flags and their masks. */
 static inline void fx_update_es(uint8_t *fx)
 {

@@ -68,21 +68,11 @@ static const uint8_t *simd_routine(const struct insn *in)
 
 /* ---- state ---- */
 
-/* Every MMX instruction: TOP becomes 0, all registers valid (SDM 1, 9.5.1).
- * The image is in stack order, so the slots turn with TOP. */
+/* Every MMX instruction: TOP becomes 0, all registers valid (SDM 1, 9.5.1). */
 static void mmx_enter(struct cpu *cpu, uint8_t tags)
 {
-	uint8_t *fx = cpu->fpu.fxsave, old[128];
-	uint16_t fsw = load_le16(fx + FX_FSW);
-	unsigned top = fsw >> FSW_TOP_SHIFT & 7;
-
-	fx[FX_FTW] = tags;
-	if (!top)
-		return;
-	memcpy(old, fx + FX_ST, sizeof(old));
-	for (unsigned phys = 0; phys < 8; phys++)
-		memcpy(fx_st(cpu, phys), old + 16 * ((phys - top) & 7), 16);
-	store_le16(fx + FX_FSW, fsw & ~FSW_TOP);
+	cpu->fpu.fxsave[FX_FTW] = tags;
+	fpu_set_top(cpu->fpu.fxsave, 0);
 }
 
 /* Where MMX register @n lies while TOP is still what it is. */
@@ -157,24 +147,18 @@ static void sse_ldmxcsr(struct cpu *cpu, const struct insn *in)
 }
 
 /* MASKMOVQ, MASKMOVDQU: bytes of the reg operand whose mask byte in r/m has its
- * top bit set go to DS:rDI. */
+ * top bit set go to DS:rDI. The whole operand is checked, whatever the mask. */
 static void simd_maskmov(struct cpu *cpu, const struct insn *in, bool mmx)
 {
 	unsigned n = mmx ? 8 : 16, seg = in->prefixes & PREFIX_SEG ? in->seg : DS;
 	const uint8_t *src = mmx ? mmx_peek(cpu, in->reg) : fx_xmm(cpu, in->reg);
 	const uint8_t *mask = mmx ? mmx_peek(cpu, in->rm) : fx_xmm(cpu, in->rm);
-	uint32_t linear[16], edi = cpu->gpr[EDI];
+	uint32_t edi = cpu->gpr[EDI];
+	uint32_t linear = simd_probe(cpu, seg, in->adsize == 2 ? edi & 0xffff : edi, n, 1);
 
-	for (unsigned i = 0; i < n; i++) {
-		uint32_t at = edi + i;
-
-		if (!(mask[i] & 0x80))
-			continue;
-		linear[i] = simd_probe(cpu, seg, in->adsize == 2 ? at & 0xffff : at, 1, 1);
-	}
 	for (unsigned i = 0; i < n; i++)
 		if (mask[i] & 0x80)
-			mmu_write_bytes(cpu, linear[i], &src[i], 1, mmu_user(cpu));
+			mmu_write_bytes(cpu, linear + i, &src[i], 1, mmu_user(cpu));
 	if (mmx)
 		mmx_enter(cpu, 0xff);
 }
@@ -183,6 +167,7 @@ static void simd_maskmov(struct cpu *cpu, const struct insn *in, bool mmx)
 
 struct simd_operands {
 	struct host_simd ctx;
+	uint32_t attr;         /* of the entry, as simd_attr() has it */
 	enum op_access access; /* of the memory operand */
 	unsigned bytes;
 	uint32_t linear;       /* where a result in memory goes, already probed */
@@ -249,7 +234,7 @@ static void simd_store(struct cpu *cpu, const struct insn *in, const struct simd
 
 	if (o->access & ACC_W)
 		mmu_write_bytes(cpu, o->linear, o->ctx.mem, o->bytes, mmu_user(cpu));
-	if (e->attr & INSN_MMX)
+	if (o->attr & INSN_MMX)
 		mmx_enter(cpu, 0xff);
 	for (unsigned i = 0; i < ARRAY_SIZE(e->op); i++) {
 		if (!(e->op[i].access & ACC_W))
@@ -296,11 +281,10 @@ static void simd_store(struct cpu *cpu, const struct insn *in, const struct simd
 
 /* Runs the routine with exceptions masked; returns with MXCSR flags merged into
  * the guest's, or raises #XM with nothing else changed. */
-static void simd_run(struct cpu *cpu, const struct insn *in, struct host_simd *ctx,
-		     const uint8_t *routine)
+static void simd_run(struct cpu *cpu, uint32_t attr, struct host_simd *ctx, const uint8_t *routine)
 {
 	void (*run)(struct host_simd *, const uint8_t *) =
-		in->entry->attr & INSN_MMX ? host_mmx_run : host_simd_run;
+		attr & INSN_MMX ? host_mmx_run : host_simd_run;
 	uint8_t *fx = cpu->fpu.fxsave;
 	uint32_t guest = load_le32(fx + FX_MXCSR) & MXCSR_WRITABLE, flags, unmasked;
 	uint32_t control = (guest & ~MXCSR_EXCEPTIONS) | MXCSR_MASKS;
@@ -329,7 +313,22 @@ static void simd_run(struct cpu *cpu, const struct insn *in, struct host_simd *c
 	store_le32(fx + FX_MXCSR, guest | flags);
 }
 
-static void simd_generic(struct cpu *cpu, const struct insn *in)
+/* Whether an instruction is a use of MMX, with its effect on the x87 state, is in
+ * the table but for one: CVTPI2PS from memory goes over to MMX on Intel's CPUs
+ * and not on AMD's. The guest gets what its host does. */
+static uint32_t simd_attr(const struct insn *in)
+{
+	struct host_simd ctx = { .mxcsr = MXCSR_INIT };
+	uint8_t env[28];
+
+	if (likely(in->entry->id != INSN_ID_CVTPI2PS || !in->has_mem))
+		return in->entry->attr;
+	host_simd_run(&ctx, host_simd_0f[PFX_NP][0x2a][1]);
+	__asm__ volatile("fnstenv %0; fldenv %0; emms" : "=m"(env));
+	return load_le16(env + 8) != 0xffff ? in->entry->attr : in->entry->attr & ~(uint32_t)INSN_MMX;
+}
+
+static void simd_generic(struct cpu *cpu, const struct insn *in, uint32_t attr)
 {
 	const uint8_t *routine = simd_routine(in);
 	struct simd_operands o;
@@ -337,6 +336,7 @@ static void simd_generic(struct cpu *cpu, const struct insn *in)
 	if (!routine)
 		cpu_raise_ne(cpu, EXC_UD);
 	memset(&o, 0, sizeof(o));
+	o.attr = attr;
 	if (in->has_mem) {
 		o.access = insn_memory_access(in, &o.bytes);
 		if (o.bytes > sizeof(o.ctx.mem))
@@ -344,7 +344,7 @@ static void simd_generic(struct cpu *cpu, const struct insn *in)
 		simd_load_memory(cpu, in, &o);
 	}
 	simd_load_registers(cpu, in, &o);
-	simd_run(cpu, in, &o.ctx, routine);
+	simd_run(cpu, attr, &o.ctx, routine);
 	simd_store(cpu, in, &o);
 }
 
@@ -369,6 +369,7 @@ static void simd_sse4a_imm(struct cpu *cpu, const struct insn *in)
 void interp_simd(struct cpu *cpu, const struct insn *in)
 {
 	const struct insn_entry *e = in->entry;
+	uint32_t attr;
 
 	if (!cpu_has(cpu, e->feature))
 		cpu_raise_ne(cpu, EXC_UD);
@@ -402,7 +403,8 @@ void interp_simd(struct cpu *cpu, const struct insn *in)
 	default:
 		break;
 	}
-	simd_check(cpu, e->attr);
+	attr = simd_attr(in);
+	simd_check(cpu, attr);
 	switch (e->id) {
 	case INSN_ID_MASKMOVQ:
 		simd_maskmov(cpu, in, true);
@@ -415,9 +417,9 @@ void interp_simd(struct cpu *cpu, const struct insn *in)
 		if (in->imm_size)
 			simd_sse4a_imm(cpu, in);
 		else
-			simd_generic(cpu, in);
+			simd_generic(cpu, in, attr);
 		break;
 	default:
-		simd_generic(cpu, in);
+		simd_generic(cpu, in, attr);
 	}
 }

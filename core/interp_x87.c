@@ -53,9 +53,25 @@ void fpu_check_pending(struct cpu *cpu)
 		cpu->ferr(cpu->ferr_opaque);
 }
 
+/* TOP moves, the physical registers stay: the image, in stack order, turns. */
+void fpu_set_top(uint8_t *fx, unsigned top)
+{
+	uint16_t fsw = load_le16(fx + FX_FSW);
+	unsigned turn = (top - (fsw >> FSW_TOP_SHIFT)) & 7;
+	uint8_t old[128];
+
+	if (!turn)
+		return;
+	memcpy(old, fx + FX_ST, sizeof(old));
+	for (unsigned i = 0; i < 8; i++)
+		memcpy(fx + FX_ST + 16 * i, old + 16 * ((i + turn) & 7), 16);
+	store_le16(fx + FX_FSW, (fsw & ~FSW_TOP) | top << FSW_TOP_SHIFT);
+}
+
 /* FNINIT and the end of FNSAVE: registers keep their contents, tagged empty. */
 static void x87_init(uint8_t *fx)
 {
+	fpu_set_top(fx, 0);
 	memset(fx, 0, FX_MXCSR);
 	store_le16(fx + FX_FCW, FCW_INIT);
 }
@@ -178,6 +194,7 @@ static void x87_env_load(struct cpu *cpu, const struct insn *in, const uint8_t *
 		fdp = load_le16(env + 20) | (load_le32(env + 24) >> 12 & 0xffff) << 16;
 	}
 	store_le16(fx + FX_FCW, (load_le16(env) & FCW_WRITABLE) | FCW_RSVD1);
+	fpu_set_top(fx, load_le16(env + step) >> FSW_TOP_SHIFT & 7);
 	store_le16(fx + FX_FSW, load_le16(env + step));
 	fx[FX_FTW] = x87_abridged_tags(load_le16(env + 2 * step));
 	store_le16(fx + FX_FOP, fop);
