@@ -244,7 +244,7 @@ static void op_popa(struct cpu *cpu, const struct insn *in)
 	unsigned size = in->opsize;
 	uint32_t v[GPR_COUNT];
 
-	for (unsigned n = 0; n < GPR_COUNT; n++)
+	for (unsigned n = GPR_COUNT; n-- > 0;)
 		v[n] = stack_peek(cpu, size, (GPR_COUNT - 1 - n) * size);
 	for (unsigned n = 0; n < GPR_COUNT; n++) {
 		if (n != ESP)

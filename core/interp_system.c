@@ -174,15 +174,14 @@ static void op_verw(struct cpu *cpu, const struct insn *in)
 	flag_assign(cpu, FLAG_ZF, desc_verw(cpu, read_rm16(cpu, in)));
 }
 
+/* Only a change is written: a read-only operand that needs none does not fault. */
 static void op_arpl(struct cpu *cpu, const struct insn *in)
 {
-	uint32_t rpl = (uint32_t)cpu->gpr[in->reg] & 3;
-	struct rmw m;
-	uint32_t v = dst_begin(cpu, in, 0, 2, &m);
+	uint32_t rpl = (uint32_t)cpu->gpr[in->reg] & 3, v = op_read(cpu, in, 0, 2);
 	bool raise = (v & 3) < rpl;
 
 	if (raise)
-		rmw_write(cpu, &m, 2, (v & ~3u) | rpl);
+		op_write(cpu, in, 0, 2, (v & ~3u) | rpl);
 	flag_assign(cpu, FLAG_ZF, raise);
 }
 
