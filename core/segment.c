@@ -190,7 +190,7 @@ bool desc_lar(struct cpu *cpu, uint16_t selector, uint32_t *rights)
 			     1 << SYS_TASK_GATE | 1 << SYS_TSS32 | 1 << SYS_TSS32_BUSY |
 			     1 << SYS_CALL32, &d))
 		return false;
-	*rights = d.hi & 0x00f0ff00;
+	*rights = d.hi & 0x00ffff00; /* CPUs keep limit bits 16-19, which the SDM leaves open */
 	return true;
 }
 
