@@ -521,7 +521,7 @@ void mmu_probe_write(struct cpu *cpu, uint32_t linear, unsigned size, unsigned u
 		return;
 	translate_data(cpu, linear, true, user, &v);
 	if (crosses(linear, size))
-		translate_data(cpu, linear + size - 1, true, user, &v);
+		translate_data(cpu, (linear + size - 1) & ~(GUEST_PAGE_SIZE - 1), true, user, &v);
 }
 
 void mmu_read_bytes(struct cpu *cpu, uint32_t linear, void *buf, unsigned len,
