@@ -21,7 +21,6 @@
 
 #define OEM_ID "GANNET"
 #define OEM_TABLE_ID "GANNETPC"
-#define PCI_MEMORY 0xe0000000u
 #define PCI_MEMORY_END 0xfebfffffu
 
 enum { HEADER_SIZE = 36, HEADER_LENGTH = 4, HEADER_CHECKSUM = 9, FACS_SIZE = 64 };
@@ -283,7 +282,7 @@ static void put_prt(struct buf *b, const struct acpi_board *board)
 	aml_end(b, all);
 }
 
-static void put_root_resources(struct buf *b)
+static void put_root_resources(struct buf *b, uint32_t pci_memory)
 {
 	size_t res, at = crs_begin(b, &res);
 
@@ -292,7 +291,7 @@ static void put_root_resources(struct buf *b)
 	res_word(b, SPACE_IO, 0, 0xcf7);
 	res_word(b, SPACE_IO, 0xd00, 0xffff);
 	res_memory(b, 0xa0000, 0xbffff);
-	res_memory(b, PCI_MEMORY, PCI_MEMORY_END);
+	res_memory(b, pci_memory, PCI_MEMORY_END);
 	crs_end(b, at, res);
 }
 
@@ -387,9 +386,8 @@ static void put_dsdt(struct buf *b, const struct acpi_board *board)
 	at = aml_scope(b, "\\_SB_");
 	dev = aml_device(b, "PCI0");
 	aml_hid(b, "PNP0A03");
-	aml_name_integer(b, "_ADR", 0);
 	aml_name_integer(b, "_UID", 0);
-	put_root_resources(b);
+	put_root_resources(b, board->pci_memory);
 	put_prt(b, board);
 	put_isa(b, board);
 	aml_end(b, dev);

@@ -28,6 +28,7 @@ struct acpi_tables {
 
 struct acpi_board {
 	uint16_t pm_base, smb_base, gpe_base;
+	uint32_t pci_memory;  /* where the hole for PCI memory begins */
 	uint8_t sci;
 	uint8_t pirq_line[4]; /* GSI of PIRQA-D */
 	bool fdc, i8042;

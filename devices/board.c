@@ -282,11 +282,19 @@ static bool offer_rest(struct board *b, const struct board_config *cfg, struct e
 	       fw_cfg_add_file(f, "etc/system-states", states, sizeof(states), err);
 }
 
+/* Where SeaBIOS lets PCI memory begin: the next of these above low RAM. */
+static uint32_t pci_hole(const struct board *b)
+{
+	uint64_t low = board_low_ram(b);
+
+	return low <= 2 * GIB ? 0x80000000 : low <= 3 * GIB ? 0xc0000000 : BOARD_PCI_HOLE;
+}
+
 static bool make_acpi(struct board *b, const struct board_config *cfg, struct error *err)
 {
 	struct acpi_board ab = {
 		.pm_base = BOARD_PM_BASE, .smb_base = BOARD_SMB_BASE, .gpe_base = BOARD_GPE_BASE,
-		.sci = BOARD_SCI, .pirq_line = {10, 10, 11, 11},
+		.pci_memory = pci_hole(b), .sci = BOARD_SCI, .pirq_line = {10, 10, 11, 11},
 		.i8042 = b->i8042, .serials = 2,
 	};
 
