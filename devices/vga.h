@@ -19,6 +19,10 @@ struct pci_bus;
 struct device *vga_create(struct machine *m, struct pci_bus *bus,
 			  const void *rom, size_t rom_size, struct error *err);
 
+/** vga_boot_text - leave the card as a video BIOS does: 80x25 colour text, an
+ *  empty screen, the font of the ROM if one is found in it. For boots without firmware. */
+void vga_boot_text(struct device *dev);
+
 /* What a front end reads. vCPU thread only. */
 
 enum { VGA_TEXT_MAX_COLS = 256, VGA_TEXT_MAX_ROWS = 128 };
