@@ -122,6 +122,11 @@ void case_describe(FILE *f, const struct test_case *c)
 	uint8_t code[MAX_CODE];
 
 	case_layout(c, code, starts);
+	fprintf(f, "#");
+	for (unsigned i = 0; i < 8; i++)
+		if (c->gpr[i])
+			fprintf(f, " %s %x", gpr_names[i], c->gpr[i]);
+	fprintf(f, " eflags %x\n", c->eflags);
 	for (unsigned i = 0; i < c->insn_count; i++) {
 		fprintf(f, "# %08x ", starts[i]);
 		write_hex(f, code + (starts[i] - starts[0]), c->insn[i].length);

@@ -49,7 +49,19 @@ static void compare_bytes(struct text *t, const char *name, unsigned n, const ui
 	differ(t, "%s%u %s, should be %s", name, n, g, w);
 }
 
-static void compare_fx(struct text *t, const uint8_t *want, const uint8_t *got)
+/* Exception flags that an interpreter which runs with all of them masked cannot
+ * tell: an unmasked overflow or underflow rounds with an unbounded exponent before it says
+ * whether the result is inexact, and DPPS stops between product and sum. */
+static uint32_t loose_mxcsr(const struct insn_entry *e, uint32_t mxcsr)
+{
+	if (e && (e->id == INSN_ID_DPPS || e->id == INSN_ID_DPPD))
+		return 0x3f;
+	return (mxcsr & 0x810) == 0x10 || (mxcsr & 0x408) == 0x08 ? 0x20 : 0;
+}
+
+/* @mmx_fault: an MMX instruction faulted; AMD may have gone over to MMX already */
+static void compare_fx(struct text *t, const uint8_t *want, const uint8_t *got, bool mmx_fault,
+		       uint32_t loose_mxcsr)
 {
 	static const struct { const char *name; uint8_t at, size; } fields[] = {
 		{ "fcw", 0, 2 }, { "fsw", 2, 2 }, { "ftw", 4, 1 }, { "mxcsr", 24, 4 },
@@ -58,8 +70,14 @@ static void compare_fx(struct text *t, const uint8_t *want, const uint8_t *got)
 	for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
 		uint32_t w = 0, g = 0;
 
+		if (mmx_fault && (fields[i].at == 2 || fields[i].at == 4))
+			continue;
 		memcpy(&w, want + fields[i].at, fields[i].size);
 		memcpy(&g, got + fields[i].at, fields[i].size);
+		if (fields[i].at == 24) {
+			w &= ~loose_mxcsr;
+			g &= ~loose_mxcsr;
+		}
 		compare32(t, fields[i].name, w, g);
 	}
 	/* AMD keeps the pointers in the image only while an exception is pending */
@@ -67,7 +85,7 @@ static void compare_fx(struct text *t, const uint8_t *want, const uint8_t *got)
 		compare32(t, "fip", load_le32(want + 8), load_le32(got + 8));
 		compare32(t, "fdp", load_le32(want + 16), load_le32(got + 16));
 	}
-	for (unsigned i = 0; i < 8; i++)
+	for (unsigned i = 0; i < 8 && !mmx_fault; i++)
 		compare_bytes(t, "st", i, want + 32 + 16 * i, got + 32 + 16 * i, 10);
 	for (unsigned i = 0; i < 8; i++)
 		compare_bytes(t, "xmm", i, want + 160 + 16 * i, got + 160 + 16 * i, 16);
@@ -104,6 +122,8 @@ static bool in_pointers(const struct test_case *c, uint32_t linear)
 		/* aligned words that hold any of those bytes */
 		if (linear + 3 - (at + first) < last - first + 3)
 			return true;
+		if (in.entry->id == INSN_ID_FXSAVE && linear == at + 28)
+			return true; /* MXCSR_MASK */
 	}
 	return false;
 }
@@ -119,12 +139,78 @@ static void compare_arena(const struct test_case *c, struct text *t, const uint8
 			       load_le32(want + i));
 }
 
+/* The instruction that starts at @eip, or NULL. */
+static const struct insn_entry *entry_at(const struct test_case *c, uint32_t eip)
+{
+	uint32_t starts[MAX_INSNS + 1];
+	uint8_t code[MAX_CODE];
+	size_t rows;
+	const struct insn_entry *table = insn_table(&rows);
+
+	case_layout(c, code, starts);
+	for (unsigned i = 0; i < c->insn_count; i++)
+		if (starts[i] == eip && c->insn[i].entry < rows)
+			return &table[c->insn[i].entry];
+	return NULL;
+}
+
+static bool is_sha(const struct insn_entry *e)
+{
+	return e && e->feature == FEAT_SHA;
+}
+
+/* In which order the bytes of such an operand are touched is the CPU's business. */
+static bool big_operand(const struct insn_entry *e)
+{
+	if (!e)
+		return false;
+	if (e->id == INSN_ID_IRET || e->id == INSN_ID_RETF)
+		return true;
+	for (unsigned i = 0; i < ARRAY_SIZE(e->op); i++)
+		if (e->op[i].size == SZ_ENV || e->op[i].size == SZ_FSAVE ||
+		    e->op[i].size == SZ_FXSAVE)
+			return true;
+	return false;
+}
+
+/* Two exceptions at one instruction whose order is not architectural: alignment
+ * (#AC, or #GP of a 16-byte operand) against a page fault, and #GP or none for an
+ * operand that goes round the end of a 4 GiB segment. */
+static bool either_is_right(const struct test_case *c, const struct test_result *want,
+			    const struct test_result *got)
+{
+	uint32_t vectors = 1u << (want->vector & 31) | 1u << (got->vector & 31), cr2;
+	const struct insn_entry *e = entry_at(c, want->eip);
+
+	/* AMD does not insist on alignment for SHA operands */
+	if (got->vector == EXC_GP && is_sha(entry_at(c, got->eip)))
+		return true;
+	/* AMD checks the alignment of where ENTER leaves ESP */
+	if (want->vector == EXC_AC && e && e->id == INSN_ID_ENTER)
+		return true;
+	if (want->eip != got->eip || want->vector == got->vector)
+		return false;
+	if (vectors & 1u << EXC_AC)
+		return want->eflags & FLAG_AC && vectors & (1u << EXC_PF | 1u << EXC_GP);
+	if (!(vectors & 1u << EXC_PF))
+		return false;
+	if (e && (e->id == INSN_ID_RETF || e->id == INSN_ID_IRET)) /* AMD looks for an outer stack first */
+		return true;
+	if (!(vectors & (1u << EXC_GP | 1u << EXC_SS)))
+		return false;
+	cr2 = want->vector == EXC_PF ? want->cr2 : got->cr2;
+	if (cr2 + 512 < 1024)
+		return true;
+	return e && (e->attr & INSN_ALIGN16);
+}
+
 enum verdict results_compare(const struct test_case *c, const struct test_result *want,
 			     const struct test_result *got, char *text, size_t size)
 {
 	static const char *const gpr[8] = { "eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi" };
 	static const char *const sreg[6] = { "es", "cs", "ss", "ds", "fs", "gs" };
 	struct text t = { text, size, 0, 0 };
+	const struct insn_entry *e;
 	uint32_t mask;
 
 	text[0] = 0;
@@ -135,21 +221,28 @@ enum verdict results_compare(const struct test_case *c, const struct test_result
 		differ(&t, "the machine stopped (triple fault, or halted)");
 		return DIFFER;
 	}
+	if (either_is_right(c, want, got))
+		return NOTHING_TO_COMPARE;
+	e = entry_at(c, want->eip);
 	if (want->vector != got->vector)
 		differ(&t, "exception %u error %x cr2 %x, should be %u error %x cr2 %x", got->vector,
 		       got->error, got->cr2, want->vector, want->error, want->cr2);
-	else if (want->vector >= 10 && want->vector <= 14)
+	else if (want->vector >= 10 && want->vector <= 14 && !(big_operand(e) && want->vector == EXC_PF))
 		compare32(&t, "error", want->error, got->error);
-	if (want->vector == EXC_PF && got->vector == EXC_PF)
+	if (want->vector == EXC_PF && got->vector == EXC_PF && !big_operand(e))
 		compare32(&t, "cr2", want->cr2, got->cr2);
 	compare32(&t, "eip", want->eip, got->eip);
 	mask = FLAGS_ALL & ~FLAG_RF & ~case_undefined_flags(c, want->eip);
 	compare32(&t, "eflags", want->eflags & mask, got->eflags & mask);
+	/* AMD's POPA has loaded some registers when a later one faults */
 	for (unsigned i = 0; i < 8; i++)
-		compare32(&t, gpr[i], want->gpr[i], got->gpr[i]);
-	for (unsigned i = 0; i < 6; i++)
-		compare32(&t, sreg[i], want->sreg[i], got->sreg[i]);
-	compare_fx(&t, want->fx, got->fx);
+		if (!(e && e->id == INSN_ID_POPA && want->vector != END_VECTOR && i != ESP))
+			compare32(&t, gpr[i], want->gpr[i], got->gpr[i]);
+	for (unsigned i = 0; i < 6; i++) /* the host's way back through its kernel clears null selectors */
+		if ((want->sreg[i] | got->sreg[i]) & ~3)
+			compare32(&t, sreg[i], want->sreg[i], got->sreg[i]);
+	compare_fx(&t, want->fx, got->fx, e && (e->attr & INSN_MMX),
+		   want->vector == EXC_XM ? loose_mxcsr(e, load_le32(want->fx + 24)) : 0);
 	compare_arena(c, &t, want->arena, got->arena);
 	return t.differences ? DIFFER : AGREE;
 }

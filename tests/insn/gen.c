@@ -73,12 +73,13 @@ static const char *row_excluded(const struct insn_entry *e)
 	case INSN_ID_SYSEXIT:
 	case INSN_ID_RSM:
 		return "enters the host's kernel or differs in its long mode";
+	case INSN_ID_INT1:
+		return "virtualised hosts report it as a fault, real ones as a trap";
 	case INSN_ID_MONITOR:
 	case INSN_ID_MWAIT:
 		return "privileged, and the host may allow it";
-	case INSN_ID_SALC:
 	case INSN_ID_UD0:
-		return e->id == INSN_ID_UD0 ? "length differs between CPUs" : NULL;
+		return "length differs between CPUs";
 	default:
 		break;
 	}
@@ -406,11 +407,12 @@ static void put_prefixes(struct gen *s, struct draft *d)
 		p[n++] = e->need == NEED_F2 ? 0xf2 : 0xf3;
 	else if (e->attr & INSN_STRING && rng_percent(s->r, 60))
 		p[n++] = rng_percent(s->r, 50) ? 0xf2 : 0xf3;
-	else if (e->map == MAP_1 && e->need == NEED_ANY && e->opcode != 0x90 && rng_percent(s->r, 1))
+	else if (e->map == MAP_1 && e->need == NEED_ANY && e->opcode != 0x90 &&
+		 e->id != INSN_ID_LOOPE && e->id != INSN_ID_LOOPNE && rng_percent(s->r, 1))
 		p[n++] = rng_percent(s->r, 50) ? 0xf2 : 0xf3;
 	if (e->attr & INSN_LOCK && d->mem && rng_percent(s->r, 30))
 		p[n++] = 0xf0;
-	else if (e->id != INSN_ID_MOV_CR && rng_below(s->r, 300) == 0)
+	else if (!(e->attr & INSN_SYSTEM) && rng_below(s->r, 300) == 0)
 		p[n++] = 0xf0;
 	while (n) {
 		unsigned k = rng_below(s->r, n);
@@ -684,6 +686,10 @@ static bool draft_row(struct gen *s, const struct insn_entry *e, struct case_ins
 	d.mem = entry_has(e, OP_O);
 	if (e->attr & INSN_MODRM)
 		d.mem = e->mod == 0 || (e->mod < 0 && !entry_has(e, OP_R) && rng_percent(s->r, 60));
+	if (e->map == MAP_0F && e->opcode == 0x0d)
+		d.mem = true; /* AMD has no register form */
+	if (e->id == INSN_ID_UD1)
+		d.mem = false; /* not all CPUs fetch the rest of it */
 	d.reg = e->reg >= 0 ? (uint8_t)e->reg : (uint8_t)rng_below(s->r, 8);
 	d.rm = e->rm >= 0 ? (uint8_t)e->rm : (uint8_t)rng_below(s->r, 8);
 	put_prefixes(s, &d);

@@ -107,6 +107,7 @@ static void make_tables(struct guest_leg *g, bool low)
 	gdt_set(g, SEL_CODE, 0x00cffb000000ffff);
 	gdt_set(g, SEL_DATA, 0x00cff3000000ffff);
 	gdt_set(g, 0x30, 0x00affb000000ffff);
+	gdt_set(g, 0x78, 0x0040f50000000000);
 	gdt_set(g, SEL_TSS, 0x67 | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24) << 56);
 
 	store_le32(sys + SYS_TSS + 4, SYS_BASE + SYS_STACK_TOP);

@@ -152,7 +152,7 @@ __attribute__((no_stack_protector)) static void host_tick(int sig, siginfo_t *in
 
 static bool map_view(int fd, uint32_t base, uint32_t pages, uint32_t offset, int prot)
 {
-	void *p = mmap((void *)(uintptr_t)base, pages * PAGE, prot, MAP_SHARED | MAP_FIXED_NOREPLACE,
+	void *p = mmap((void *)(uintptr_t)base, pages * PAGE, prot, MAP_SHARED | MAP_POPULATE | MAP_FIXED_NOREPLACE,
 		       fd, offset);
 
 	return p == (void *)(uintptr_t)base;

@@ -6,7 +6,7 @@
 #ifndef TESTS_INSN_HOST_LEG_PRIV_H
 #define TESTS_INSN_HOST_LEG_PRIV_H
 
-#define HOST_CONTEXT 0x40000000
+#define HOST_CONTEXT 0x6b5c3000
 
 /* offsets in struct host_context, for the assembler */
 #define HC_FX 0
