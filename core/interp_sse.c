@@ -154,7 +154,7 @@ static void simd_maskmov(struct cpu *cpu, const struct insn *in, bool mmx)
 	const uint8_t *src = mmx ? mmx_peek(cpu, in->reg) : fx_xmm(cpu, in->reg);
 	const uint8_t *mask = mmx ? mmx_peek(cpu, in->rm) : fx_xmm(cpu, in->rm);
 	uint32_t edi = cpu->gpr[EDI];
-	uint32_t linear = simd_probe(cpu, seg, in->adsize == 2 ? edi & 0xffff : edi, n, 1);
+	uint32_t linear = simd_probe(cpu, seg, in->adsize == 2 ? edi & 0xffff : edi, n, 8);
 
 	for (unsigned i = 0; i < n; i++)
 		if (mask[i] & 0x80)
@@ -176,8 +176,6 @@ struct simd_operands {
 static void simd_load_memory(struct cpu *cpu, const struct insn *in, struct simd_operands *o)
 {
 	uint32_t offset = simd_ea(cpu, in);
-	unsigned align = o->bytes < 16 ? o->bytes : 1;
-
 	if (in->entry->attr & INSN_ALIGN16) {
 		uint32_t linear = seg_linear(cpu, in->seg, offset, o->bytes, o->access & ACC_W);
 
@@ -185,9 +183,9 @@ static void simd_load_memory(struct cpu *cpu, const struct insn *in, struct simd
 			cpu_raise(cpu, EXC_GP, 0);
 	}
 	if (o->access & ACC_W)
-		o->linear = simd_probe(cpu, in->seg, offset, o->bytes, align);
+		o->linear = simd_probe(cpu, in->seg, offset, o->bytes, o->bytes);
 	if (o->access & ACC_R)
-		simd_read(cpu, in->seg, offset, o->ctx.mem, o->bytes, align);
+		simd_read(cpu, in->seg, offset, o->ctx.mem, o->bytes, o->bytes);
 }
 
 static void simd_load_registers(struct cpu *cpu, const struct insn *in, struct simd_operands *o)
