@@ -1,4 +1,4 @@
-/* ATA channel: registers, the transfer engine, and the commands of a disk.
+/* ATA channel: registers, the transfer engine, commands of both kinds of drive.
  *
  * ATA/ATAPI-6 (T13/1410D): chapter 7 (registers), 8 (commands), 9 (protocols).
  * See ata_priv.h for how commands run. The two drives of a channel share the
@@ -7,36 +7,11 @@
  */
 #include "devices/ata_priv.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "core/cpu.h"
 #include "core/trace.h"
 #include "core/util.h"
-
-enum ata_command {
-	CMD_NOP = 0x00, CMD_DEVICE_RESET = 0x08,
-	CMD_RECALIBRATE = 0x10, CMD_SEEK = 0x70, /* and the 15 codes after each */
-	CMD_READ = 0x20, CMD_READ_NORETRY = 0x21, CMD_READ_EXT = 0x24,
-	CMD_READ_DMA_EXT = 0x25, CMD_READ_NATIVE_MAX_EXT = 0x27, CMD_READ_MULTIPLE_EXT = 0x29,
-	CMD_WRITE = 0x30, CMD_WRITE_NORETRY = 0x31, CMD_WRITE_EXT = 0x34,
-	CMD_WRITE_DMA_EXT = 0x35, CMD_WRITE_MULTIPLE_EXT = 0x39,
-	CMD_WRITE_VERIFY = 0x3c,
-	CMD_VERIFY = 0x40, CMD_VERIFY_NORETRY = 0x41, CMD_VERIFY_EXT = 0x42,
-	CMD_DIAGNOSTIC = 0x90, CMD_INIT_PARAMS = 0x91,
-	CMD_STANDBY_NOW_1 = 0x94, CMD_IDLE_NOW_1 = 0x95, CMD_STANDBY_1 = 0x96,
-	CMD_IDLE_1 = 0x97, CMD_CHECK_POWER_1 = 0x98, CMD_SLEEP_1 = 0x99,
-	CMD_PACKET = 0xa0, CMD_IDENTIFY_PACKET = 0xa1,
-	CMD_READ_MULTIPLE = 0xc4, CMD_WRITE_MULTIPLE = 0xc5, CMD_SET_MULTIPLE = 0xc6,
-	CMD_READ_DMA = 0xc8, CMD_READ_DMA_NORETRY = 0xc9,
-	CMD_WRITE_DMA = 0xca, CMD_WRITE_DMA_NORETRY = 0xcb,
-	CMD_STANDBY_NOW = 0xe0, CMD_IDLE_NOW = 0xe1, CMD_STANDBY = 0xe2, CMD_IDLE = 0xe3,
-	CMD_CHECK_POWER = 0xe5, CMD_SLEEP = 0xe6, CMD_FLUSH = 0xe7, CMD_FLUSH_EXT = 0xea,
-	CMD_IDENTIFY = 0xec, CMD_SET_FEATURES = 0xef, CMD_READ_NATIVE_MAX = 0xf8,
-};
-
-enum { LBA28_SECTORS = 0x0fffffff };
 
 static struct ata_drive *selected(const struct ata_channel *ch)
 {
@@ -79,7 +54,7 @@ void ata_later(struct ata_channel *ch, enum ata_phase phase)
 		cpu_kick(ch->machine->cpu);
 }
 
-static void go_idle(struct ata_channel *ch)
+void ata_go_idle(struct ata_channel *ch)
 {
 	ch->phase = ATA_PHASE_IDLE;
 	ch->xfer = ATA_XFER_NONE;
@@ -87,218 +62,29 @@ static void go_idle(struct ata_channel *ch)
 	timer_disarm(&ch->timer);
 }
 
-/* ---- addresses ---- */
-
-static bool is_ext(uint8_t command)
-{
-	switch (command) {
-	case CMD_READ_EXT: case CMD_READ_DMA_EXT: case CMD_READ_MULTIPLE_EXT:
-	case CMD_WRITE_EXT: case CMD_WRITE_DMA_EXT: case CMD_WRITE_MULTIPLE_EXT:
-	case CMD_VERIFY_EXT: case CMD_READ_NATIVE_MAX_EXT: case CMD_FLUSH_EXT:
-		return true;
-	}
-	return false;
-}
-
-/* Where a command starts; false for a CHS address that does not exist. */
-static bool get_address(const struct ata_drive *d, uint64_t *lba)
-{
-	const struct ata_channel *ch = d->ch;
-	uint32_t low = d->lba_low[0] | d->lba_mid[0] << 8 | (uint32_t)d->lba_high[0] << 16;
-
-	if (is_ext(ch->command)) {
-		*lba = low | (uint64_t)d->lba_low[1] << 24 | (uint64_t)d->lba_mid[1] << 32 |
-		       (uint64_t)d->lba_high[1] << 40;
-	} else if (ch->device & ATA_LBA) {
-		*lba = low | (uint32_t)(ch->device & 0xf) << 24;
-	} else {
-		unsigned head = ch->device & 0xf, sector = d->lba_low[0];
-		unsigned cylinder = d->lba_mid[0] | d->lba_high[0] << 8;
-
-		*lba = UINT64_MAX;
-		if (!sector || sector > d->sectors || head >= d->heads)
-			return false;
-		*lba = ((uint64_t)cylinder * d->heads + head) * d->sectors + sector - 1;
-	}
-	return true;
-}
-
-static void set_address(struct ata_drive *d, uint64_t lba)
-{
-	struct ata_channel *ch = d->ch;
-
-	if (is_ext(ch->command)) {
-		d->lba_low[1] = (uint8_t)(lba >> 24);
-		d->lba_mid[1] = (uint8_t)(lba >> 32);
-		d->lba_high[1] = (uint8_t)(lba >> 40);
-	} else if (ch->device & ATA_LBA) {
-		ch->device = (uint8_t)((ch->device & 0xf0) | (lba >> 24 & 0xf));
-	} else {
-		uint64_t cylinder = lba / ((unsigned)d->heads * d->sectors);
-
-		ch->device = (uint8_t)((ch->device & 0xf0) | (lba / d->sectors % d->heads));
-		d->lba_low[0] = (uint8_t)(lba % d->sectors + 1);
-		d->lba_mid[0] = (uint8_t)cylinder;
-		d->lba_high[0] = (uint8_t)(cylinder >> 8);
-		return;
-	}
-	d->lba_low[0] = (uint8_t)lba;
-	d->lba_mid[0] = (uint8_t)(lba >> 8);
-	d->lba_high[0] = (uint8_t)(lba >> 16);
-}
-
-static uint32_t get_count(const struct ata_drive *d)
-{
-	uint32_t n = d->count[0];
-
-	if (is_ext(d->ch->command)) {
-		n |= (uint32_t)d->count[1] << 8;
-		return n ? n : 65536;
-	}
-	return n ? n : 256;
-}
-
 /* ---- ends of commands ---- */
 
-static void complete(struct ata_drive *d)
+void ata_complete(struct ata_drive *d)
 {
-	go_idle(d->ch);
+	ata_go_idle(d->ch);
 	d->status = ATA_DRDY | ATA_DSC;
 	ata_raise(d);
 }
 
 void ata_abort(struct ata_drive *d, uint8_t error)
 {
-	go_idle(d->ch);
+	ata_go_idle(d->ch);
 	d->error = error;
 	d->status = ATA_DRDY | ATA_DSC | ATA_ERR;
 	ata_raise(d);
 }
 
-/* The registers say where a media command ended (ATA-1 9.1: the last sector,
- * nothing left; with an error: the sector in error, what is left). */
-static void complete_media(struct ata_drive *d)
-{
-	struct ata_channel *ch = d->ch;
-
-	if (ch->xfer == ATA_XFER_WRITE && !d->write_cache) {
-		int ret = block_flush(d->block);
-
-		if (ret) {
-			ata_abort(d, ATA_ABRT);
-			return;
-		}
-	}
-	set_address(d, d->at - 1);
-	d->count[0] = d->count[1] = 0;
-	complete(d);
-}
-
-static void fail_media(struct ata_drive *d, int ret, bool write)
-{
-	struct machine *m = d->ch->machine;
-
-	if (trace_on(&m->trace, TRACE_DISK))
-		trace_print(&m->trace, TRACE_DISK, "%s: %s of sector %llu: %s",
-			    block_path(d->block), write ? "write" : "read",
-			    (unsigned long long)d->at, strerror(-ret));
-	set_address(d, d->at);
-	d->count[0] = (uint8_t)d->left;
-	d->count[1] = (uint8_t)(d->left >> 8);
-	if (ret == -ERANGE)
-		ata_abort(d, ATA_IDNF);
-	else if (ret == -EROFS)
-		ata_abort(d, ATA_ABRT | ATA_WP);
-	else
-		ata_abort(d, write ? ATA_ABRT : ATA_UNC);
-}
-
-/* ---- disk data ---- */
-
-static bool disk_fill(struct ata_drive *d, uint32_t sectors)
-{
-	struct ata_channel *ch = d->ch;
-	uint32_t n = MIN(MIN(d->left, sectors), ATA_BUF / BLOCK_SECTOR);
-	int ret = block_read(d->block, d->at, ch->buf, n);
-
-	if (ret) {
-		fail_media(d, ret, false);
-		return false;
-	}
-	d->at += n;
-	d->left -= n;
-	ch->pos = 0;
-	ch->len = n * BLOCK_SECTOR;
-	return true;
-}
-
-static bool disk_drain(struct ata_drive *d)
-{
-	struct ata_channel *ch = d->ch;
-	uint32_t n = MIN(ch->len / BLOCK_SECTOR, d->left);
-	int ret = block_write(d->block, d->at, ch->buf, n);
-
-	if (ret) {
-		fail_media(d, ret, true);
-		return false;
-	}
-	d->at += n;
-	d->left -= n;
-	ch->pos = ch->len = 0;
-	return true;
-}
-
-static uint32_t pio_sectors(const struct ata_drive *d)
-{
-	switch (d->ch->command) {
-	case CMD_READ_MULTIPLE: case CMD_READ_MULTIPLE_EXT:
-	case CMD_WRITE_MULTIPLE: case CMD_WRITE_MULTIPLE_EXT:
-		return MAX(d->multiple, 1);
-	}
-	return 1;
-}
-
-static void pio_read_block(struct ata_drive *d)
-{
-	struct ata_channel *ch = d->ch;
-
-	if (!disk_fill(d, pio_sectors(d)))
-		return;
-	ch->block_end = ch->len;
-	ch->phase = ATA_PHASE_PIO_IN;
-	d->status = ATA_DRDY | ATA_DSC | ATA_DRQ;
-	ata_raise(d);
-}
-
-static void pio_write_block(struct ata_drive *d)
-{
-	struct ata_channel *ch = d->ch;
-
-	ch->pos = 0;
-	ch->len = ch->block_end = MIN(d->left, pio_sectors(d)) * BLOCK_SECTOR;
-	ch->phase = ATA_PHASE_PIO_OUT;
-	d->status = ATA_DRDY | ATA_DSC | ATA_DRQ;
-}
-
 static void pio_step(struct ata_drive *d)
 {
-	switch (d->ch->xfer) {
-	case ATA_XFER_READ:
-		pio_read_block(d);
-		break;
-	case ATA_XFER_WRITE:
-		if (!disk_drain(d))
-			break;
-		if (d->left) {
-			pio_write_block(d);
-			ata_raise(d);
-		} else {
-			complete_media(d);
-		}
-		break;
-	default:
+	if (d->kind == ATA_CD)
 		atapi_step(d);
-	}
+	else
+		ata_disk_step(d);
 }
 
 /* The guest has moved the last byte of a DRQ block. */
@@ -310,11 +96,9 @@ static void block_done(struct ata_channel *ch)
 		ata_later(ch, ATA_PHASE_PIO_STEP);
 	} else if (ch->xfer == ATA_XFER_REPLY || (ch->xfer == ATA_XFER_READ && !d->left)) {
 		/* No interrupt after the last block of data in (9.5). */
-		if (ch->xfer == ATA_XFER_READ) {
-			set_address(d, d->at - 1);
-			d->count[0] = d->count[1] = 0;
-		}
-		go_idle(ch);
+		if (ch->xfer == ATA_XFER_READ)
+			ata_disk_registers(d);
+		ata_go_idle(ch);
 		d->status = ATA_DRDY | ATA_DSC;
 	} else {
 		ata_later(ch, ATA_PHASE_PIO_STEP);
@@ -334,7 +118,7 @@ static void dma_complete(struct ata_drive *d)
 	if (d->kind == ATA_CD)
 		atapi_done(d);
 	else
-		complete_media(d);
+		ata_disk_done(d);
 }
 
 /* Refill or write out a used-up buffer; false when the transfer is over. */
@@ -343,7 +127,7 @@ static bool dma_next_buffer(struct ata_drive *d)
 	struct ata_channel *ch = d->ch;
 
 	if (ch->xfer == ATA_XFER_WRITE) {
-		if (ch->len && !disk_drain(d))
+		if (ch->len && !ata_disk_drain(d))
 			return false;
 		if (d->left) {
 			ch->pos = 0;
@@ -352,7 +136,7 @@ static bool dma_next_buffer(struct ata_drive *d)
 		}
 	} else if (d->left) {
 		return ch->xfer == ATA_XFER_CD ? atapi_fill(d)
-					       : disk_fill(d, ATA_BUF / BLOCK_SECTOR);
+					       : ata_disk_fill(d, ATA_BUF / BLOCK_SECTOR);
 	}
 	dma_complete(d);
 	return false;
@@ -412,11 +196,6 @@ void ata_put_string(uint8_t *id, unsigned word, unsigned words, const char *text
 		id[word * 2 + (i ^ 1)] = *text ? (uint8_t)*text++ : ' ';
 }
 
-static void put_dword(uint8_t *id, unsigned word, uint32_t value)
-{
-	store_le32(id + word * 2, value);
-}
-
 void ata_identify_modes(const struct ata_drive *d, uint8_t *id)
 {
 	unsigned kind = d->mode >> 3, n = d->mode & 7;
@@ -432,94 +211,6 @@ void ata_identify_modes(const struct ata_drive *d, uint8_t *id)
 	ata_put_word(id, 88, 0x003f | (kind == 8 ? 0x100u << n : 0));
 	/* Hardware reset result: 80-conductor cable, passed, selected by jumper. */
 	ata_put_word(id, 93, d->index ? 0x6b00 : 0x600b);
-}
-
-static void default_geometry(struct ata_drive *d)
-{
-	uint64_t cylinders = d->block ? block_sectors(d->block) / (16 * 63) : 0;
-
-	d->heads = 16;
-	d->sectors = 63;
-	d->cylinders = (uint16_t)MAX(1, MIN(cylinders, 16383));
-}
-
-static void identify(struct ata_drive *d)
-{
-	struct ata_channel *ch = d->ch;
-	uint64_t total = block_sectors(d->block);
-	uint64_t cylinders = MAX(1, MIN(total / (16 * 63), 16383));
-	uint32_t chs = (uint32_t)d->cylinders * d->heads * d->sectors;
-	uint8_t *id = ch->buf, sum = 0xa5;
-	char serial[21];
-
-	memset(id, 0, 512);
-	ata_put_word(id, 0, 0x0040);                  /* fixed disk */
-	ata_put_word(id, 1, (unsigned)cylinders);
-	ata_put_word(id, 3, 16);
-	ata_put_word(id, 6, 63);
-	snprintf(serial, sizeof(serial), "GN%05u%u", ch->irq.n & 0xff, d->index);
-	ata_put_string(id, 10, 10, serial);
-	ata_put_string(id, 23, 4, "1.0");
-	ata_put_string(id, 27, 20, "GANNET HARDDISK");
-	ata_put_word(id, 47, 0x8000 | ATA_MULTIPLE_MAX);
-	ata_identify_modes(d, id);
-	ata_put_word(id, 50, 0x4000);
-	ata_put_word(id, 54, d->cylinders);
-	ata_put_word(id, 55, d->heads);
-	ata_put_word(id, 56, d->sectors);
-	put_dword(id, 57, chs);
-	if (d->multiple)
-		ata_put_word(id, 59, 0x0100 | d->multiple);
-	put_dword(id, 60, (uint32_t)MIN(total, LBA28_SECTORS));
-	ata_put_word(id, 82, 0x4028);                 /* NOP, write cache, power management */
-	ata_put_word(id, 83, 0x7400);                 /* FLUSH CACHE (EXT), 48 bit */
-	ata_put_word(id, 84, 0x4000);
-	ata_put_word(id, 85, 0x4008 | (d->write_cache ? 0x20 : 0));
-	ata_put_word(id, 86, 0x3400);
-	ata_put_word(id, 87, 0x4000);
-	store_le64(id + 200, total);
-	id[510] = 0xa5;
-	for (unsigned i = 0; i < 510; i++)
-		sum += id[i];
-	id[511] = (uint8_t)-sum;
-}
-
-/* ---- commands of a disk ---- */
-
-static void start_media(struct ata_drive *d, enum ata_xfer xfer, bool dma)
-{
-	struct ata_channel *ch = d->ch;
-	uint64_t total = block_sectors(d->block);
-	bool exists = get_address(d, &d->at);
-
-	d->left = get_count(d);
-	d->standby = false;
-	ch->xfer = (uint8_t)xfer;
-	ch->pos = ch->len = 0;
-	if (!exists) {
-		ata_abort(d, ATA_IDNF);
-		return;
-	}
-	if (d->at >= total || d->left > total - d->at) {
-		/* Nothing moves: the first sector that does not exist is named. */
-		d->at = MAX(d->at, total);
-		fail_media(d, -ERANGE, xfer == ATA_XFER_WRITE);
-		return;
-	}
-	if (xfer == ATA_XFER_WRITE && !block_writable(d->block)) {
-		fail_media(d, -EROFS, true);
-		return;
-	}
-	if (xfer == ATA_XFER_NONE) { /* verify: what exists can be read */
-		d->at += d->left;
-		complete_media(d);
-	} else if (dma) {
-		ata_dma_run(d);
-	} else if (xfer == ATA_XFER_READ) {
-		pio_read_block(d);
-	} else {
-		pio_write_block(d); /* no interrupt before the first block out */
-	}
 }
 
 static void set_features(struct ata_drive *d)
@@ -545,64 +236,17 @@ static void set_features(struct ata_drive *d)
 		ata_abort(d, ATA_ABRT);
 		return;
 	}
-	complete(d);
+	ata_complete(d);
 }
 
-static void set_multiple(struct ata_drive *d)
-{
-	uint8_t n = d->count[0];
-
-	if (n > ATA_MULTIPLE_MAX || (n & (n - 1))) {
-		ata_abort(d, ATA_ABRT);
-		return;
-	}
-	d->multiple = n;
-	complete(d);
-}
-
-static void init_params(struct ata_drive *d)
-{
-	uint64_t cylinders;
-
-	if (!d->count[0]) {
-		ata_abort(d, ATA_ABRT);
-		return;
-	}
-	d->heads = (d->ch->device & 0xf) + 1;
-	d->sectors = d->count[0];
-	cylinders = block_sectors(d->block) / ((unsigned)d->heads * d->sectors);
-	d->cylinders = (uint16_t)MAX(1, MIN(cylinders, 65535));
-	complete(d);
-}
-
-static void flush(struct ata_drive *d)
-{
-	if (block_flush(d->block))
-		ata_abort(d, ATA_ABRT);
-	else
-		complete(d);
-}
-
-static void native_max(struct ata_drive *d)
-{
-	uint64_t last = block_sectors(d->block) - 1;
-
-	if (d->ch->command == CMD_READ_NATIVE_MAX) {
-		d->ch->device |= ATA_LBA;
-		last = MIN(last, LBA28_SECTORS - 1);
-	}
-	set_address(d, last);
-	complete(d);
-}
-
-static void reply_identify(struct ata_drive *d)
+void ata_reply_identify(struct ata_drive *d)
 {
 	struct ata_channel *ch = d->ch;
 
 	if (d->kind == ATA_CD)
 		atapi_identify(d);
 	else
-		identify(d);
+		ata_disk_identify(d);
 	ch->xfer = ATA_XFER_REPLY;
 	ch->pos = 0;
 	ch->len = ch->block_end = 512;
@@ -627,7 +271,7 @@ static void diagnostic(struct ata_channel *ch)
 {
 	struct ata_drive *d = &ch->drive[present(&ch->drive[0]) ? 0 : 1];
 
-	go_idle(ch);
+	ata_go_idle(ch);
 	for (unsigned i = 0; i < 2; i++) {
 		if (present(&ch->drive[i]))
 			ata_set_signature(&ch->drive[i]);
@@ -639,73 +283,6 @@ static void diagnostic(struct ata_channel *ch)
 	ata_raise(d);
 }
 
-static void execute_disk(struct ata_drive *d)
-{
-	struct ata_channel *ch = d->ch;
-
-	switch (ch->command) {
-	case CMD_READ: case CMD_READ_NORETRY: case CMD_READ_EXT:
-		start_media(d, ATA_XFER_READ, false);
-		break;
-	case CMD_WRITE: case CMD_WRITE_NORETRY: case CMD_WRITE_EXT: case CMD_WRITE_VERIFY:
-		start_media(d, ATA_XFER_WRITE, false);
-		break;
-	case CMD_READ_MULTIPLE: case CMD_READ_MULTIPLE_EXT:
-	case CMD_WRITE_MULTIPLE: case CMD_WRITE_MULTIPLE_EXT:
-		if (!d->multiple)
-			ata_abort(d, ATA_ABRT);
-		else if (ch->command == CMD_READ_MULTIPLE || ch->command == CMD_READ_MULTIPLE_EXT)
-			start_media(d, ATA_XFER_READ, false);
-		else
-			start_media(d, ATA_XFER_WRITE, false);
-		break;
-	case CMD_READ_DMA: case CMD_READ_DMA_NORETRY: case CMD_READ_DMA_EXT:
-	case CMD_WRITE_DMA: case CMD_WRITE_DMA_NORETRY: case CMD_WRITE_DMA_EXT:
-		if (!ch->host)
-			ata_abort(d, ATA_ABRT);
-		else if (ch->command == CMD_READ_DMA || ch->command == CMD_READ_DMA_NORETRY ||
-			 ch->command == CMD_READ_DMA_EXT)
-			start_media(d, ATA_XFER_READ, true);
-		else
-			start_media(d, ATA_XFER_WRITE, true);
-		break;
-	case CMD_VERIFY: case CMD_VERIFY_NORETRY: case CMD_VERIFY_EXT:
-		start_media(d, ATA_XFER_NONE, false);
-		break;
-	case CMD_SEEK ... CMD_SEEK + 15: {
-		uint64_t lba;
-
-		if (!get_address(d, &lba) || lba >= block_sectors(d->block))
-			ata_abort(d, ATA_IDNF);
-		else
-			complete(d);
-		break;
-	}
-	case CMD_RECALIBRATE ... CMD_RECALIBRATE + 15:
-		d->lba_mid[0] = d->lba_high[0] = 0;
-		complete(d);
-		break;
-	case CMD_INIT_PARAMS:
-		init_params(d);
-		break;
-	case CMD_SET_MULTIPLE:
-		set_multiple(d);
-		break;
-	case CMD_FLUSH: case CMD_FLUSH_EXT:
-		flush(d);
-		break;
-	case CMD_READ_NATIVE_MAX: case CMD_READ_NATIVE_MAX_EXT:
-		native_max(d);
-		break;
-	case CMD_IDENTIFY:
-		reply_identify(d);
-		break;
-	default:
-		/* SMART, security, host protected area, queued, ...: not announced. */
-		ata_abort(d, ATA_ABRT);
-	}
-}
-
 static void execute_cd(struct ata_drive *d)
 {
 	switch (d->ch->command) {
@@ -713,10 +290,10 @@ static void execute_cd(struct ata_drive *d)
 		atapi_packet_command(d);
 		break;
 	case CMD_IDENTIFY_PACKET:
-		reply_identify(d);
+		ata_reply_identify(d);
 		break;
 	case CMD_DEVICE_RESET:
-		go_idle(d->ch);
+		ata_go_idle(d->ch);
 		atapi_reset(d, false);
 		break;
 	case CMD_IDENTIFY: case CMD_READ: case CMD_READ_NORETRY:
@@ -725,7 +302,7 @@ static void execute_cd(struct ata_drive *d)
 		ata_abort(d, ATA_ABRT);
 		break;
 	case CMD_FLUSH: case CMD_FLUSH_EXT:
-		complete(d);
+		ata_complete(d);
 		break;
 	default:
 		ata_abort(d, ATA_ABRT);
@@ -747,21 +324,21 @@ static void execute(struct ata_drive *d)
 	case CMD_STANDBY: case CMD_STANDBY_1: case CMD_STANDBY_NOW: case CMD_STANDBY_NOW_1:
 	case CMD_SLEEP: case CMD_SLEEP_1:
 		d->standby = true;
-		complete(d);
+		ata_complete(d);
 		return;
 	case CMD_IDLE: case CMD_IDLE_1: case CMD_IDLE_NOW: case CMD_IDLE_NOW_1:
 		d->standby = false;
-		complete(d);
+		ata_complete(d);
 		return;
 	case CMD_CHECK_POWER: case CMD_CHECK_POWER_1:
 		d->count[0] = d->standby ? 0x00 : 0xff;
-		complete(d);
+		ata_complete(d);
 		return;
 	}
 	if (d->kind == ATA_CD)
 		execute_cd(d);
 	else
-		execute_disk(d);
+		ata_disk_execute(d);
 }
 
 static void fire(void *opaque)
@@ -774,7 +351,7 @@ static void fire(void *opaque)
 		if (present(d) || ch->command == CMD_DIAGNOSTIC)
 			execute(d);
 		else
-			go_idle(ch);
+			ata_go_idle(ch);
 		break;
 	case ATA_PHASE_PIO_STEP:
 		pio_step(d);
@@ -814,7 +391,7 @@ static void write_command(struct ata_channel *ch, uint8_t value)
 		other->status = ATA_DRDY | ATA_DSC | ATA_ERR;
 		other->error = ATA_ABRT;
 	}
-	go_idle(ch);
+	ata_go_idle(ch);
 	d->intrq = false;
 	update_line(ch);
 	ch->owner = d->index;
@@ -992,7 +569,7 @@ static void drive_reset(struct ata_drive *d, bool power_on)
 		d->multiple = 0;
 		d->mode = 0x0c;
 		d->write_cache = true;
-		default_geometry(d);
+		ata_disk_geometry(d);
 	}
 	d->standby = false;
 	d->at = 0;
@@ -1005,7 +582,7 @@ static void drive_reset(struct ata_drive *d, bool power_on)
 
 static void soft_reset(struct ata_channel *ch, bool power_on)
 {
-	go_idle(ch);
+	ata_go_idle(ch);
 	ch->device = 0;
 	ch->owner = 0;
 	for (unsigned i = 0; i < 2; i++)
@@ -1019,7 +596,7 @@ void ata_write_devctl(struct ata_channel *ch, uint8_t value)
 
 	ch->devctl = value & ATA_DEVCTL_BITS;
 	if (!was && (value & ATA_SRST)) {
-		go_idle(ch);
+		ata_go_idle(ch);
 		for (unsigned i = 0; i < 2; i++) {
 			ch->drive[i].intrq = false;
 			if (present(&ch->drive[i]))

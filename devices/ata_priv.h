@@ -50,6 +50,27 @@ enum {
 	CD_SECTOR = 2048, CD_RAW = 2352,
 };
 
+enum ata_command {
+	CMD_NOP = 0x00, CMD_DEVICE_RESET = 0x08,
+	CMD_RECALIBRATE = 0x10, CMD_SEEK = 0x70, /* and the 15 codes after each */
+	CMD_READ = 0x20, CMD_READ_NORETRY = 0x21, CMD_READ_EXT = 0x24,
+	CMD_READ_DMA_EXT = 0x25, CMD_READ_NATIVE_MAX_EXT = 0x27, CMD_READ_MULTIPLE_EXT = 0x29,
+	CMD_WRITE = 0x30, CMD_WRITE_NORETRY = 0x31, CMD_WRITE_EXT = 0x34,
+	CMD_WRITE_DMA_EXT = 0x35, CMD_WRITE_MULTIPLE_EXT = 0x39,
+	CMD_WRITE_VERIFY = 0x3c,
+	CMD_VERIFY = 0x40, CMD_VERIFY_NORETRY = 0x41, CMD_VERIFY_EXT = 0x42,
+	CMD_DIAGNOSTIC = 0x90, CMD_INIT_PARAMS = 0x91,
+	CMD_STANDBY_NOW_1 = 0x94, CMD_IDLE_NOW_1 = 0x95, CMD_STANDBY_1 = 0x96,
+	CMD_IDLE_1 = 0x97, CMD_CHECK_POWER_1 = 0x98, CMD_SLEEP_1 = 0x99,
+	CMD_PACKET = 0xa0, CMD_IDENTIFY_PACKET = 0xa1,
+	CMD_READ_MULTIPLE = 0xc4, CMD_WRITE_MULTIPLE = 0xc5, CMD_SET_MULTIPLE = 0xc6,
+	CMD_READ_DMA = 0xc8, CMD_READ_DMA_NORETRY = 0xc9,
+	CMD_WRITE_DMA = 0xca, CMD_WRITE_DMA_NORETRY = 0xcb,
+	CMD_STANDBY_NOW = 0xe0, CMD_IDLE_NOW = 0xe1, CMD_STANDBY = 0xe2, CMD_IDLE = 0xe3,
+	CMD_CHECK_POWER = 0xe5, CMD_SLEEP = 0xe6, CMD_FLUSH = 0xe7, CMD_FLUSH_EXT = 0xea,
+	CMD_IDENTIFY = 0xec, CMD_SET_FEATURES = 0xef, CMD_READ_NATIVE_MAX = 0xf8,
+};
+
 enum ata_kind { ATA_NONE, ATA_DISK, ATA_CD };
 
 enum ata_phase {
@@ -158,16 +179,29 @@ void ata_dma_start(struct ata_channel *ch);
 /** ata_dma_stop - the bus master was stopped: the drive waits again */
 void ata_dma_stop(struct ata_channel *ch);
 
-/* ---- between ata.c and atapi.c ---- */
+/* ---- between ata.c, ata_disk.c and atapi.c ---- */
 void ata_set_signature(struct ata_drive *d);
 void ata_raise(struct ata_drive *d);       /* INTRQ */
+void ata_complete(struct ata_drive *d);    /* well; raises the interrupt */
 void ata_abort(struct ata_drive *d, uint8_t error);
+void ata_go_idle(struct ata_channel *ch);
+void ata_reply_identify(struct ata_drive *d);
 void ata_later(struct ata_channel *ch, enum ata_phase phase); /* BSY until the timer has fired */
 void ata_put_string(uint8_t *id, unsigned word, unsigned words, const char *text);
 void ata_put_word(uint8_t *id, unsigned word, unsigned value);
 void ata_identify_modes(const struct ata_drive *d, uint8_t *id); /* words 49-53, 62-68, 88, 93 */
 /** ata_dma_run - move a burst if the bus master is started, else wait for it */
 void ata_dma_run(struct ata_drive *d);
+
+void ata_disk_geometry(struct ata_drive *d); /* CHS translation as at power-on */
+void ata_disk_identify(struct ata_drive *d); /* fills the channel's buffer */
+void ata_disk_execute(struct ata_drive *d);
+void ata_disk_step(struct ata_drive *d);     /* a DRQ block went through, there is more */
+void ata_disk_registers(struct ata_drive *d); /* where a media command ended */
+void ata_disk_done(struct ata_drive *d);     /* all sectors of a media command moved */
+/* Refill and write out the buffer; false: failed, reported. */
+bool ata_disk_fill(struct ata_drive *d, uint32_t sectors);
+bool ata_disk_drain(struct ata_drive *d);
 
 void atapi_reset(struct ata_drive *d, bool power_on);
 void atapi_identify(struct ata_drive *d); /* fills the channel's buffer */
