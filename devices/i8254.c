@@ -41,7 +41,7 @@ enum {
 	REFRESH_NS = 15085,
 };
 
-#define LAG_MAX (PIT_HZ / 4) /* ticks */
+#define LAG_MAX PIT_HZ /* ticks: one second */
 #define SPACING_MIN 24       /* ticks: 20 us, so that no count can keep the CPU from the guest */
 
 struct channel {

@@ -7,7 +7,9 @@
  * so a machine whose APIC nobody programs works like a PC/AT.
  *
  * The timer counts at 1 GHz over the divisor; it is only armed while unmasked.
- * Ticks missed by a late timer are merged, as they would be in IRR.
+ * Periods that end while the last tick is still in IRR are owed: they follow at
+ * up to twice the rate, so that a guest that counts ticks keeps the time even
+ * if the host was busy; more than LAG_MAX of them are given up.
  *
  * With one CPU, INIT and STARTUP messages have nobody to go to.
  *
@@ -62,6 +64,7 @@ static const uint32_t lvt_writable[LVT_COUNT] = {
 	[LVT_LINT0] = 0x1a7ff, [LVT_LINT1] = 0x1a7ff,   [LVT_ERROR] = 0x100ff,
 };
 
+#define LAG_MAX NS_PER_S
 #define SPACING_MIN 20000 /* ns between timer events, so that no count starves the guest */
 
 struct lapic {
@@ -315,7 +318,8 @@ static int64_t periods_over(const struct lapic *apic)
 	return apic->initial ? timer_elapsed(apic) / apic->initial : 0;
 }
 
-static void timer_set(struct lapic *apic)
+/* @earliest: guest clock before which the next tick shall not come. */
+static void timer_set(struct lapic *apic, int64_t earliest)
 {
 	bool once = !(apic->lvt[LVT_TIMER] & LVT_PERIODIC);
 	int64_t period = apic->initial * tick_ns(apic), at;
@@ -325,21 +329,27 @@ static void timer_set(struct lapic *apic)
 		return;
 	}
 	at = apic->started + (apic->fired + 1) * period;
-	if (!once)
-		at = MAX(at, loop_now(apic->machine->loop) + SPACING_MIN);
-	timer_arm(&apic->timer, at);
+	timer_arm(&apic->timer, MAX(at, earliest));
 }
 
 static void timer_fire(void *opaque)
 {
 	struct lapic *apic = opaque;
-	int64_t over = periods_over(apic);
+	int64_t now = loop_now(apic->machine->loop), over = periods_over(apic);
+	int64_t period = apic->initial * tick_ns(apic), spacing = period;
 
-	if (over > apic->fired) {
-		apic->fired = over;
+	if (over <= apic->fired) {
+		timer_set(apic, 0);
+		return;
+	}
+	if (!lapic_requested(apic, apic->lvt[LVT_TIMER] & LVT_VECTOR)) {
+		apic->fired++;
+		spacing = period / 2;
 		lvt_signal(apic, LVT_TIMER);
 	}
-	timer_set(apic);
+	if (over - apic->fired > LAG_MAX / period + 1)
+		apic->fired = over;
+	timer_set(apic, now + MAX(spacing, SPACING_MIN));
 }
 
 /* ---- registers ---- */
@@ -383,7 +393,7 @@ static void lvt_write(struct lapic *apic, unsigned n, uint32_t value)
 			return;
 		if (value & LVT_PERIODIC)
 			apic->fired = periods_over(apic);
-		timer_set(apic);
+		timer_set(apic, 0);
 		return;
 	}
 	apic->lvt[n] = value;
@@ -396,7 +406,7 @@ static void svr_write(struct lapic *apic, uint32_t value)
 	if (!(value & SVR_ENABLE)) {
 		for (int i = 0; i < LVT_COUNT; i++)
 			apic->lvt[i] |= LVT_MASKED;
-		timer_set(apic);
+		timer_set(apic, 0);
 	}
 	update(apic);
 }
@@ -441,12 +451,12 @@ static void reg_write(struct lapic *apic, unsigned reg, uint32_t value)
 		apic->initial = value;
 		apic->started = loop_now(apic->machine->loop);
 		apic->fired = 0;
-		timer_set(apic);
+		timer_set(apic, 0);
 		break;
 	case REG_DIVIDE:
 		apic->divide = value & 0xb;
 		apic->fired = periods_over(apic);
-		timer_set(apic);
+		timer_set(apic, 0);
 		break;
 	case REG_VERSION:
 	case REG_APR:
