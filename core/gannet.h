@@ -68,6 +68,7 @@ struct gannet_config {
 	bool no_acpi;           /* no ACPI tables */
 
 	const char *trace;      /* channels, e.g. "int,mmu", or "all"; NULL: none */
+	bool count;             /* count executed instructions for gannet_stats(); costs speed */
 	bool perf_map;          /* write /tmp/perf-PID.map for perf(1) */
 };
 

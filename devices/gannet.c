@@ -288,6 +288,26 @@ static bool make_board(struct gannet *g, struct parts *p, const struct gannet_co
 	return !plan || boot_create(g->machine, g->board, plan, err);
 }
 
+/* --stats and --perf-map: not every engine has something to tell. */
+static bool observe_engine(struct engine *e, const struct gannet_config *cfg, struct error *err)
+{
+	char path[64];
+	FILE *map = NULL;
+
+	if (!e->ops->observe)
+		return true;
+	if (cfg->perf_map) {
+		snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)getpid());
+		map = fopen(path, "w");
+		if (!map) {
+			error_set(err, "--perf-map: cannot write %s: %s", path, strerror(errno));
+			return false;
+		}
+	}
+	e->ops->observe(e, cfg->count, map);
+	return true;
+}
+
 struct gannet *gannet_create(const struct gannet_config *cfg, char *why, size_t why_size)
 {
 	struct machine_config mc = {
@@ -303,6 +323,8 @@ struct gannet *gannet_create(const struct gannet_config *cfg, char *why, size_t 
 		goto fail;
 	g->machine = machine_create(&mc, &err);
 	if (!g->machine)
+		goto fail;
+	if (!observe_engine(g->machine->engine, cfg, &err))
 		goto fail;
 	g->machine->no_reboot = cfg->no_reboot;
 	g->machine->trace.mask = parts.trace_mask;

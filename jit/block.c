@@ -95,6 +95,8 @@ uint16_t jit_mode_of(const struct cpu *cpu)
 		mode |= MODE_GS;
 	if (cpu->cpl <= (cpu->eflags & FLAG_IOPL) >> 12)
 		mode |= MODE_IOPL;
+	if (!cpu->cpl || !(cpu->cr4 & CR4_TSD))
+		mode |= MODE_TSC;
 	return mode;
 }
 

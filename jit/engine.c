@@ -38,11 +38,26 @@ static struct jit *jit_of(struct engine *e) { return (struct jit *)((char *)e - 
 
 /* ---- called from recompiled code ---- */
 
+/* For --stats: what is it that recompiled code hands over? */
+static void count_id(struct jit *j)
+{
+	const uint8_t *host;
+	uint32_t eip = (uint32_t)j->cpu->eip, offset = eip & (GUEST_PAGE_SIZE - 1);
+	struct insn in;
+
+	if (mmu_fetch_quiet(j->cpu, eip, &host) == MEMORY_NO_PAGE ||
+	    insn_decode(&in, true, host + offset, GUEST_PAGE_SIZE - offset) != DECODE_OK)
+		return;
+	j->stat_interp_ids[in.entry->id]++;
+}
+
 int jit_interp_one(struct cpu *cpu)
 {
 	struct jit *j = cpu->engine_data;
 
 	j->area->stat_interp++;
+	if (unlikely(j->count_insns))
+		count_id(j);
 	interp_steps(j->interp, 1);
 	if (cpu->shadow || cpu->halted)
 		return 1;

@@ -54,6 +54,7 @@ enum jit_mode {
 	MODE_FS = 1 << 4,     /* FS is usable data with limit 4G (base may be anything) */
 	MODE_GS = 1 << 5,
 	MODE_IOPL = 1 << 6,   /* CPL <= IOPL: CLI and STI allowed */
+	MODE_TSC = 1 << 7,    /* RDTSC allowed */
 	MODE_NEVER = 1 << 15, /* the interpreter's business: 16-bit code, limits, debugging */
 };
 

@@ -305,6 +305,25 @@ static bool lower_xlat(struct translator *t)
 	return true;
 }
 
+/* The host's counter plus the guest's offset, in 64-bit registers. */
+static bool lower_rdtsc(struct translator *t)
+{
+	struct emit *h = &t->h;
+
+	if (!(t->b->mode & MODE_TSC))
+		return false;
+	emit8(h, 0x0f);
+	emit8(h, 0x31);
+	emit_rorx(h, true, RDX, RDX, 32);
+	emit_lea64(h, RAX, MEM_BI(RAX, RDX));
+	emit_load64(h, RCX, CPU_FIELD(tsc_offset));
+	emit_lea64(h, RAX, MEM_BI(RAX, RCX));
+	emit_rorx(h, true, RDX, RAX, 32);
+	emit_mov(h, RDX, RDX);
+	emit_mov(h, RAX, RAX);
+	return true;
+}
+
 static bool pcmp_index(struct translator *t)
 {
 	/* the index comes back in ecx: rcx here, which only scratch uses */
@@ -402,6 +421,9 @@ bool jit_lower_misc(struct translator *t, bool *done)
 	case INSN_ID_XCHG:
 		*done = lower_xchg(t);
 		return true;
+	case INSN_ID_RDTSC:
+		*done = lower_rdtsc(t);
+		return true;
 	case INSN_ID_XLAT:
 		*done = lower_xlat(t);
 		return true;
@@ -415,7 +437,7 @@ bool jit_lower_misc(struct translator *t, bool *done)
 	case INSN_ID_DAA: case INSN_ID_DAS: case INSN_ID_AAA: case INSN_ID_AAS:
 	case INSN_ID_AAM: case INSN_ID_AAD: case INSN_ID_SALC: case INSN_ID_BOUND:
 	case INSN_ID_ARPL: case INSN_ID_ENTER: case INSN_ID_PUSHA: case INSN_ID_POPA:
-	case INSN_ID_CPUID: case INSN_ID_RDTSC: case INSN_ID_RDPMC: case INSN_ID_RDRAND:
+	case INSN_ID_CPUID: case INSN_ID_RDPMC: case INSN_ID_RDRAND:
 	case INSN_ID_RDSEED: case INSN_ID_CLFLUSH: case INSN_ID_LAR: case INSN_ID_LSL:
 	case INSN_ID_VERR: case INSN_ID_VERW: case INSN_ID_MONITOR: case INSN_ID_MWAIT:
 	case INSN_ID_SGDT: case INSN_ID_SIDT: case INSN_ID_SLDT: case INSN_ID_STR:

@@ -302,7 +302,7 @@ static bool apply(struct options *o, enum option_id id, const char *value, bool 
 		c->trace = value;
 		return true;
 	case OPT_TRACE_FILE: o->trace_file = value; return true;
-	case OPT_STATS: o->stats = true; return true;
+	case OPT_STATS: o->stats = c->count = true; return true;
 	case OPT_PERF_MAP: c->perf_map = true; return true;
 	case OPT_HELP: o->help = true; return true;
 	case OPT_VERSION: o->version = true; return true;
