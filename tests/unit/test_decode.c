@@ -180,7 +180,7 @@ START_TEST(needs_every_byte_and_no_more)
 
 	ck_assert(pages != MAP_FAILED);
 	ck_assert_int_eq(mprotect(pages + 4096, 4096, PROT_NONE), 0);
-	for (unsigned n = 0; n < 300000; n++) {
+	for (unsigned n = 0; n < 100000; n++) {
 		uint8_t bytes[INSN_MAX_LENGTH];
 		struct insn in, cut;
 		bool code32 = n & 1;
