@@ -127,11 +127,15 @@ void stack_skip(struct stack *st, uint32_t bytes)
 
 static uint32_t stack_linear(struct cpu *cpu, const struct stack *st, unsigned size)
 {
-	uint32_t offset = st->esp & stack_mask(st);
+	uint32_t offset = st->esp & stack_mask(st), linear;
 
 	if (!(st->ss.attr & SEG_P) || !segment_holds(&st->ss, offset, size))
 		raise_selector(cpu, EXC_SS, st->fault);
-	return st->ss.base + offset;
+	linear = st->ss.base + offset;
+	if (unlikely((cpu->eflags & FLAG_AC) && (cpu->cr0 & CR0_AM) && cpu->cpl == 3 && st->user &&
+		     (linear & (size - 1))))
+		cpu_raise(cpu, EXC_AC, 0);
+	return linear;
 }
 
 void stack_push(struct cpu *cpu, struct stack *st, uint32_t value, unsigned size)
