@@ -384,6 +384,10 @@ static bool settle(struct options *o, bool nographic, unsigned serials, struct e
 		error_set(err, "-display curses: %s already uses the terminal", terminal_user);
 		return false;
 	}
+	if (o->display == DISPLAY_TERMINAL && (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))) {
+		error_set(err, "-display curses: standard input and output are not a terminal; use -nographic or -display none");
+		return false;
+	}
 	if (o->display == DISPLAY_DEFAULT)
 		o->display = !terminal_user && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ?
 			     DISPLAY_TERMINAL : DISPLAY_NONE;

@@ -318,8 +318,8 @@ struct screen *screen_create(struct gannet *g, char *why, size_t why_size)
 		return NULL;
 	}
 	s->machine = g;
-	if (!isatty(STDOUT_FILENO) || tcgetattr(STDIN_FILENO, &s->saved)) {
-		snprintf(why, why_size, "-display curses: standard input and output are not a terminal; use -nographic or -display none");
+	if (tcgetattr(STDIN_FILENO, &s->saved)) {
+		snprintf(why, why_size, "-display curses: %s", strerror(errno));
 		free(s);
 		return NULL;
 	}
