@@ -12,7 +12,7 @@
 
 #include "devices/vga_priv.h"
 
-enum { MAX_DOTS = 2048 };
+enum { MAX_DOTS = 4096 };
 
 /* Where the beam stands, in terms of what is fetched. */
 struct scan {
@@ -65,6 +65,8 @@ static uint32_t plane_offset(const struct vga *v, uint32_t ma, unsigned row_line
 	uint8_t mode = v->crtc[CRTC_MODE];
 	uint32_t a = ma;
 
+	if (vga_vbe_on(v))
+		return a & vga_plane_mask(v);
 	if (v->crtc[CRTC_UNDERLINE] & 0x40) {
 		/* Chain 4 is stored densely here, see vga_memory.c. */
 		if (!vga_chain4(v))
