@@ -222,7 +222,7 @@ enum verdict results_compare(const struct test_case *c, const struct test_result
 		return DIFFER;
 	}
 	if (either_is_right(c, want, got))
-		return NOTHING_TO_COMPARE;
+		return EITHER_IS_RIGHT;
 	e = entry_at(c, want->eip);
 	if (want->vector != got->vector)
 		differ(&t, "exception %u error %x cr2 %x, should be %u error %x cr2 %x", got->vector,

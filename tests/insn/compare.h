@@ -4,7 +4,12 @@
 
 #include "tests/insn/case.h"
 
-enum verdict { AGREE, DIFFER, NOTHING_TO_COMPARE };
+enum verdict {
+	AGREE,
+	DIFFER,
+	EITHER_IS_RIGHT,    /* exceptions whose order is not architectural */
+	NOTHING_TO_COMPARE, /* one ran on and on */
+};
 
 /**
  * results_compare - @want from the leg that is right, @got from the one on trial

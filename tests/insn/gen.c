@@ -860,8 +860,10 @@ static void random_fx(struct rng *r, uint8_t fx[FX_SIZE])
 	store_le16(fx, fcw);
 	store_le16(fx + 2, fsw);
 	fx[4] = ftw;
-	store_le32(fx + 8, (uint32_t)rng_next(r));
-	store_le32(fx + 16, (uint32_t)rng_next(r));
+	if (fsw & 0x80) { /* AMD loads the pointers only with something pending */
+		store_le32(fx + 8, (uint32_t)rng_next(r));
+		store_le32(fx + 16, (uint32_t)rng_next(r));
+	}
 	store_le32(fx + 24, mxcsr);
 	store_le32(fx + 28, 0xffff);
 	for (unsigned i = 0; i < 8; i++)

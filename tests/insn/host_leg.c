@@ -71,7 +71,7 @@ struct host_leg {
 
 /* ---- the child ---- */
 
-/* First thing in a handler: the C library's thread pointer, and no #AC in C. */
+/* First thing in a handler: the C library's thread pointer, and neither #AC nor NT (IRETQ faults) in C. */
 static inline __attribute__((always_inline)) void host_restore_thread(struct host_context *hc)
 {
 	long ret;
@@ -80,7 +80,7 @@ static inline __attribute__((always_inline)) void host_restore_thread(struct hos
 			 : "=a"(ret)
 			 : "0"((long)SYS_arch_prctl), "D"((long)ARCH_SET_FS), "S"(hc->fs_base)
 			 : "rcx", "r11", "memory");
-	__asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" ::: "memory", "cc");
+	__asm__ volatile("pushfq; andl $~0x44000, (%%rsp); popfq" ::: "memory", "cc");
 }
 
 static void host_take_state(struct host_context *hc, const ucontext_t *uc, uint32_t outcome,
@@ -289,6 +289,29 @@ static void host_reap(struct host_leg *h)
 	h->pid = -1;
 }
 
+/* Does 32-bit code run at all? A kernel can be told to leave it out. */
+static bool host_probe(struct host_leg *h)
+{
+	struct test_case *c = calloc(1, sizeof(*c));
+	const struct test_result *r;
+	bool ok = false;
+
+	if (!c)
+		return false;
+	c->insn_count = 1;
+	c->insn[0] = (struct case_insn){ .bytes = { 0x90 }, .length = 1 };
+	c->eflags = 0x202;
+	store_le16(c->fx, 0x37f);
+	store_le32(c->fx + 24, 0x1f80);
+	if (host_leg_start(h, c, 1)) {
+		r = host_leg_wait(h);
+		ok = r->outcome == OUTCOME_EXCEPTION && r->vector == END_VECTOR &&
+		     r->eip == CODE_BASE + 2;
+	}
+	free(c);
+	return ok;
+}
+
 struct host_leg *host_leg_create(struct error *err)
 {
 	struct host_leg *h = calloc(1, sizeof(*h));
@@ -308,6 +331,11 @@ struct host_leg *host_leg_create(struct error *err)
 		return NULL;
 	}
 	h->low = h->shared->low;
+	if (!host_probe(h)) {
+		error_set(err, "host leg: this kernel does not run 32-bit code");
+		host_leg_destroy(h);
+		return NULL;
+	}
 	return h;
 }
 

@@ -4,12 +4,16 @@
  * right by definition: the host CPU where it takes part, else the interpreter.
  * A mismatch is shrunk and written as a regression file.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/cpu.h"
 #include "core/util.h"
@@ -24,7 +28,14 @@ struct row_count {
 	uint32_t completed; /* ... and got through without a fault */
 };
 
+/* What the supervising process sees of the one that works. */
+struct progress {
+	struct test_case now;
+	const char *leg; /* which runs it; NULL: none */
+};
+
 struct fuzz {
+	struct progress *progress;
 	struct host_leg *host;
 	struct guest_leg *interp, *jit;
 	struct generator gen;
@@ -34,7 +45,7 @@ struct fuzz {
 	unsigned max_mismatches;
 	unsigned jit_repeats;
 	/* counters */
-	uint64_t ran, compared_interp, compared_jit, skipped, insns;
+	uint64_t ran, compared_interp, compared_jit, skipped, either, insns;
 	uint64_t vectors[32];
 	unsigned mismatches;
 	uint64_t unusable;
@@ -52,10 +63,18 @@ static bool leg_has(void *opaque, enum insn_feature f)
 struct trial {
 	struct fuzz *z;
 	struct guest_leg *leg;
-	unsigned repeats;
 	struct test_result want, got;
 	char text[4096];
 };
+
+static void run_leg(struct fuzz *z, struct guest_leg *leg, const struct test_case *c,
+		    struct test_result *r)
+{
+	z->progress->now = *c;
+	z->progress->leg = leg == z->jit ? "jit" : "interp";
+	guest_leg_run(leg, c, leg == z->jit ? z->jit_repeats : 1, r);
+	z->progress->leg = NULL;
+}
 
 static const struct test_result *reference(struct fuzz *z, const struct test_case *c,
 					   struct test_result *r)
@@ -65,7 +84,7 @@ static const struct test_result *reference(struct fuzz *z, const struct test_cas
 			return NULL;
 		return host_leg_wait(z->host);
 	}
-	guest_leg_run(z->interp, c, 1, r);
+	run_leg(z, z->interp, c, r);
 	return r;
 }
 
@@ -76,7 +95,7 @@ static bool still_differs(void *opaque, const struct test_case *c)
 
 	if (!want)
 		return false;
-	guest_leg_run(t->leg, c, t->repeats, &t->got);
+	run_leg(t->z, t->leg, c, &t->got);
 	return results_compare(c, want, &t->got, t->text, sizeof(t->text)) == DIFFER;
 }
 
@@ -90,43 +109,46 @@ static uint64_t case_hash(const struct test_case *c)
 	return h;
 }
 
+static void save_case(const char *dir, const struct test_case *c, const char *leg, const char *text)
+{
+	size_t rows;
+	const struct insn_entry *table = insn_table(&rows);
+	unsigned row = c->insn_count ? c->insn[c->insn_count - 1].entry : UINT16_MAX;
+	char path[512];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s-%s-%08x.txt", dir, leg,
+		 row < rows ? insn_name(table[row].id) : "UNKNOWN", (uint32_t)case_hash(c));
+	f = fopen(path, "w");
+	if (!f) {
+		fprintf(stderr, "gannet-insn-fuzz: %s: %s\n", path, strerror(errno));
+		return;
+	}
+	case_write(f, c, text);
+	fclose(f);
+	printf("# %s\n", path);
+}
+
 static void report(struct fuzz *z, const struct test_case *original, struct guest_leg *leg,
 		   const char *text)
 {
 	const char *name = leg == z->jit ? "jit" : "interp";
 	struct test_case c = *original;
 	struct trial *t = calloc(1, sizeof(*t));
-	char path[512];
-	FILE *f;
 
 	z->mismatches++;
 	if (!t)
 		return;
 	t->z = z;
 	t->leg = leg;
-	t->repeats = leg == z->jit ? z->jit_repeats : 1;
 	if (z->shrink && still_differs(t, &c))
 		case_shrink(&c, still_differs, t);
 	if (still_differs(t, &c))
 		text = t->text;
 	printf("MISMATCH %s: %s\n", name, text);
 	case_describe(stdout, &c);
-	if (z->out_dir) {
-		size_t rows;
-		const struct insn_entry *table = insn_table(&rows);
-		unsigned row = c.insn[c.insn_count - 1].entry;
-
-		snprintf(path, sizeof(path), "%s/%s-%s-%08x.txt", z->out_dir, name,
-			 row < rows ? insn_name(table[row].id) : "UNKNOWN", (uint32_t)case_hash(&c));
-		f = fopen(path, "w");
-		if (f) {
-			case_write(f, &c, text);
-			fclose(f);
-			printf("# %s\n", path);
-		} else {
-			fprintf(stderr, "gannet-insn-fuzz: %s: %s\n", path, strerror(errno));
-		}
-	}
+	if (z->out_dir)
+		save_case(z->out_dir, &c, name, text);
 	fflush(stdout);
 	free(t);
 }
@@ -142,8 +164,15 @@ static void judge(struct fuzz *z, const struct test_case *c, const struct test_r
 	case DIFFER:
 		report(z, c, leg, text);
 		break;
+	case EITHER_IS_RIGHT:
+		z->either++;
+		return;
 	case NOTHING_TO_COMPARE:
 		z->skipped++;
+		if (z->verbose) {
+			printf("nothing to compare: outcomes %u and %u\n", want->outcome, got->outcome);
+			case_describe(stdout, c);
+		}
 		return;
 	}
 	if (leg == z->jit)
@@ -183,9 +212,9 @@ static bool run_batch(struct fuzz *z, const struct test_case *cases, unsigned n)
 	}
 	for (unsigned i = 0; i < n; i++) {
 		if (z->interp)
-			guest_leg_run(z->interp, &cases[i], 1, &mine[i]);
+			run_leg(z, z->interp, &cases[i], &mine[i]);
 		if (z->jit)
-			guest_leg_run(z->jit, &cases[i], z->jit_repeats, &jit[i]);
+			run_leg(z, z->jit, &cases[i], &jit[i]);
 	}
 	if (z->host) {
 		/* reporting uses the host leg again: keep the batch's results */
@@ -287,6 +316,31 @@ static bool replay(struct fuzz *z, const char *path)
 	return ok;
 }
 
+/* All regression files of a folder, in the order of their names. */
+static bool replay_folder(struct fuzz *z, const char *dir, unsigned *files)
+{
+	struct dirent **list;
+	int n = scandir(dir, &list, NULL, alphasort);
+	bool ok = n >= 0;
+	char path[512];
+
+	if (n < 0)
+		fprintf(stderr, "gannet-insn-fuzz: %s: %s\n", dir, strerror(errno));
+	for (int i = 0; i < n; i++) {
+		size_t len = strlen(list[i]->d_name);
+
+		if (len > 4 && !strcmp(list[i]->d_name + len - 4, ".txt")) {
+			snprintf(path, sizeof(path), "%s/%s", dir, list[i]->d_name);
+			ok &= replay(z, path);
+			++*files;
+		}
+		free(list[i]);
+	}
+	if (n >= 0)
+		free(list);
+	return ok;
+}
+
 static void print_coverage(const struct fuzz *z, bool list)
 {
 	size_t covered = 0, completed = 0;
@@ -317,8 +371,9 @@ static void print_summary(const struct fuzz *z, double seconds, bool list)
 {
 	printf("%" PRIu64 " cases, %" PRIu64 " instructions, %.1f s%s\n", z->ran, z->insns, seconds,
 	       z->host ? ", host CPU as reference" : "");
-	printf("compared: interp %" PRIu64 ", jit %" PRIu64 "; skipped (endless) %" PRIu64
-	       "; mismatches %u\n", z->compared_interp, z->compared_jit, z->skipped, z->mismatches);
+	printf("compared: interp %" PRIu64 ", jit %" PRIu64 "; either of two "
+	       "exceptions right %" PRIu64 "; endless %" PRIu64 "; mismatches %u\n",
+	       z->compared_interp, z->compared_jit, z->either, z->skipped, z->mismatches);
 	printf("ended by: end of sequence %" PRIu64, z->vectors[END_VECTOR]);
 	for (unsigned v = 0; v < 32; v++)
 		if (v != END_VECTOR && z->vectors[v])
@@ -335,10 +390,12 @@ static const char usage[] =
 	"  --count N        random sequences to run (default 10000)\n"
 	"  --each N         N cases for each row of the decode table as well\n"
 	"  --replay FILE    run one regression file (or name several at the end)\n"
+	"  --regressions DIR  run all regression files of a folder\n"
 	"  --write DIR      write regressions for mismatches there\n"
 	"  --max N          stop after N mismatches (default 20)\n"
 	"  --repeat N       runs of each case under jit (default 3)\n"
 	"  --no-shrink      report sequences as they were found\n"
+	"  --no-fork        stay in one process (for a debugger)\n"
 	"  --verbose        list rows that never completed too\n"
 	"example: gannet-insn-fuzz --seed 7 --count 100000 --write tests/insn/regressions\n";
 
@@ -368,7 +425,8 @@ static bool open_legs(struct fuzz *z, const char *engines, struct error *err)
 			fprintf(stderr, "gannet-insn-fuzz: without the jit leg: %s\n", err->text);
 	}
 	if (!z->host + !z->interp + !z->jit > 1) {
-		error_set(err, "--engines %s: two engines at least, of interp, jit and host", engines);
+		error_set(err, "%s: two engines at least are needed, of interp, jit and host",
+			  all ? "nothing to compare" : engines);
 		return false;
 	}
 	z->gen.low = low;
@@ -387,18 +445,43 @@ static uint64_t number(const char *name, const char *text)
 	return v;
 }
 
+/* Everything happens in a forked process, so that the case that kills a leg can
+ * be named. Returns only in that process, -1; else its exit code. */
+static int supervise(struct fuzz *z)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid <= 0)
+		return -1;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return 1;
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	printf("CRASH %s: signal %d\n", z->progress->leg ? z->progress->leg : "outside the legs",
+	       WTERMSIG(status));
+	if (z->progress->leg) {
+		case_describe(stdout, &z->progress->now);
+		if (z->out_dir)
+			save_case(z->out_dir, &z->progress->now, "crash", z->progress->leg);
+	}
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "engines", 1, 0, 'e' }, { "seed", 1, 0, 's' }, { "count", 1, 0, 'c' },
 		{ "each", 1, 0, 'E' }, { "replay", 1, 0, 'r' }, { "write", 1, 0, 'w' },
 		{ "max", 1, 0, 'm' }, { "repeat", 1, 0, 'R' }, { "no-shrink", 0, 0, 'n' },
-		{ "verbose", 0, 0, 'v' }, { "help", 0, 0, 'h' }, { 0 },
+		{ "verbose", 0, 0, 'v' }, { "no-fork", 0, 0, 'f' }, { "regressions", 1, 0, 'g' }, { "help", 0, 0, 'h' }, { 0 },
 	};
 	struct fuzz z = { .shrink = true, .max_mismatches = 20, .jit_repeats = JIT_REPEATS };
-	const char *engines = NULL, *file = NULL;
+	const char *engines = NULL, *file = NULL, *folder = NULL;
 	uint64_t seed = 1, count = 10000, each = 0;
-	bool count_given = false, ok = true;
+	bool count_given = false, ok = true, alone = false;
+	int exit_code;
 	struct timespec t0, t1;
 	struct error err = { "" };
 	int o;
@@ -410,32 +493,46 @@ int main(int argc, char **argv)
 		case 'c': count = number("count", optarg); count_given = true; break;
 		case 'E': each = number("each", optarg); break;
 		case 'r': file = optarg; break;
+		case 'g': folder = optarg; break;
 		case 'w': z.out_dir = optarg; break;
 		case 'm': z.max_mismatches = (unsigned)number("max", optarg); break;
 		case 'R': z.jit_repeats = (unsigned)number("repeat", optarg); break;
 		case 'n': z.shrink = false; break;
+		case 'f': alone = true; break;
 		case 'v': z.verbose = true; break;
 		case 'h': fputs(usage, stdout); return 0;
 		default: fputs(usage, stderr); return 2;
 		}
 	}
+	z.progress = mmap(NULL, sizeof(*z.progress), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (z.progress == MAP_FAILED) {
+		fprintf(stderr, "gannet-insn-fuzz: out of memory\n");
+		return 2;
+	}
+	if (!alone && (exit_code = supervise(&z)) >= 0)
+		return exit_code;
 	clock_gettime(CLOCK_MONOTONIC, &t0);
 	if (!seed)
 		seed = (uint64_t)t0.tv_sec * 1000000007u + (uint64_t)t0.tv_nsec;
 	if (!open_legs(&z, engines, &err)) {
 		fprintf(stderr, "gannet-insn-fuzz: %s\n", err.text);
-		return 2;
+		return engines ? 2 : 77; /* 77: a test that this host cannot run */
 	}
 	if (!generator_init(&z.gen, seed, z.gen.low, leg_has, &z) ||
 	    !(z.rows = calloc(z.gen.rows, sizeof(*z.rows)))) {
 		fprintf(stderr, "gannet-insn-fuzz: out of memory\n");
 		return 2;
 	}
-	if (file || optind < argc) {
+	if (file || folder || optind < argc) {
 		unsigned files = 0;
 
-		for (; file; file = optind < argc ? argv[optind++] : NULL, files++)
+		if (folder)
+			ok &= replay_folder(&z, folder, &files);
+		if (file) {
 			ok &= replay(&z, file);
+			files++;
+		}
 		for (; optind < argc; files++)
 			ok &= replay(&z, argv[optind++]);
 		printf("%u regression files\n", files);
