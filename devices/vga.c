@@ -649,6 +649,9 @@ static bool add_bars(struct vga *v, const void *rom, size_t rom_size, struct err
 		error_set(err, "VGA: out of memory for its BARs");
 		return false;
 	}
+	/* The ports every VGA has count as I/O space without a BAR; firmware
+	 * looks whether they can be switched on. */
+	v->pci.wmask[PCI_COMMAND] |= PCI_COMMAND_IO | PCI_COMMAND_MEMORY;
 	return !rom || pci_bar_rom(&v->pci, rom, rom_size, "vga-rom", err);
 }
 
