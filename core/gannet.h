@@ -61,6 +61,7 @@ struct gannet_config {
 	 * tcp:HOST:PORT[,server][,nowait], null; NULL: no such port. */
 	const char *serial[GANNET_SERIALS];
 	const char *debugcon;   /* what the guest writes to port 0xe9 */
+	const char *firmware_log; /* what SeaBIOS has to say (port 0x402) */
 
 	bool debug_exit;        /* isa-debug-exit: a write ends the machine */
 	uint16_t debug_exit_port; /* default 0xf4 */

@@ -36,7 +36,7 @@ struct gannet {
 	struct machine *machine;
 	struct board *board;              /* the machine's */
 	struct chardev *serial[GANNET_SERIALS];
-	struct chardev *debugcon;
+	struct chardev *debugcon, *firmware_log;
 	struct chardev *terminal;         /* the one of them on stdio, or NULL */
 
 	void (*show)(void *opaque, const struct gannet_screen *s);
@@ -134,6 +134,9 @@ static bool read_firmware(struct parts *p, const struct gannet_config *cfg, stru
 	return true;
 }
 
+static const char *const disk_option[GANNET_DISKS] = { "-hda", "-hdb", "-hdc", "-hdd" };
+static const char *const floppy_option[GANNET_FLOPPIES] = { "-fda", "-fdb" };
+
 /* block_open()'s messages start with the path; the option goes before it. */
 static struct block *open_image(const char *option, const char *path, enum block_mode mode,
 				struct error *err)
@@ -149,10 +152,23 @@ static struct block *open_image(const char *option, const char *path, enum block
 	return b;
 }
 
+/* What a board says of a floppy's size starts with the path, too. */
+static void name_floppy(const struct gannet_config *cfg, struct error *err)
+{
+	for (unsigned i = 0; i < GANNET_FLOPPIES; i++) {
+		size_t n = cfg->floppy[i] ? strlen(cfg->floppy[i]) : 0;
+		struct error whole;
+
+		if (!n || strncmp(err->text, cfg->floppy[i], n) || err->text[n] != ':')
+			continue;
+		error_set(&whole, "%s %s", floppy_option[i], err->text);
+		*err = whole;
+		return;
+	}
+}
+
 static bool open_images(struct parts *p, const struct gannet_config *cfg, struct error *err)
 {
-	static const char *const disk_option[] = { "-hda", "-hdb", "-hdc", "-hdd" };
-	static const char *const floppy_option[] = { "-fda", "-fdb" };
 	enum block_mode mode = cfg->snapshot ? BLOCK_SNAPSHOT : BLOCK_RW;
 
 	for (unsigned i = 0; i < GANNET_DISKS; i++) {
@@ -255,6 +271,11 @@ static bool open_chardevs(struct gannet *g, const struct gannet_config *cfg, str
 		if (!g->debugcon)
 			return false;
 	}
+	if (cfg->firmware_log) {
+		g->firmware_log = open_chardev(g, "--firmware-log", cfg->firmware_log, err);
+		if (!g->firmware_log)
+			return false;
+	}
 	return true;
 }
 
@@ -266,7 +287,7 @@ static bool make_board(struct gannet *g, struct parts *p, const struct gannet_co
 	struct board_config bc = {
 		.bios = p->bios, .bios_size = p->bios_size,
 		.vga_rom = p->vga_rom, .vga_rom_size = p->vga_rom_size,
-		.debugcon = g->debugcon,
+		.debugcon = g->debugcon, .firmware_log = g->firmware_log,
 		.debug_exit_port = cfg->debug_exit ? cfg->debug_exit_port : 0,
 		.boot_order = cfg->boot_order, .boot_menu = cfg->boot_menu,
 		.no_acpi = cfg->no_acpi,
@@ -282,8 +303,10 @@ static bool make_board(struct gannet *g, struct parts *p, const struct gannet_co
 	/* What no device has taken over is still ours. */
 	memcpy(p->ide, bc.ide, sizeof(bc.ide));
 	memcpy(p->floppy, bc.floppy, sizeof(bc.floppy));
-	if (!g->board)
+	if (!g->board) {
+		name_floppy(cfg, err);
 		return false;
+	}
 	p->plan = NULL;
 	return !plan || boot_create(g->machine, g->board, plan, err);
 }
@@ -350,6 +373,7 @@ void gannet_destroy(struct gannet *g)
 	for (unsigned i = 0; i < GANNET_SERIALS; i++)
 		chardev_close(g->serial[i]);
 	chardev_close(g->debugcon);
+	chardev_close(g->firmware_log);
 	machine_destroy(g->machine);
 	free(g);
 }

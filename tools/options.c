@@ -20,7 +20,7 @@ enum option_id {
 	OPT_HDA, OPT_HDB, OPT_HDC, OPT_HDD, OPT_CDROM, OPT_FDA, OPT_FDB, OPT_SNAPSHOT,
 	OPT_NOGRAPHIC, OPT_DISPLAY, OPT_SERIAL, OPT_DEBUGCON, OPT_DEVICE,
 	OPT_NO_REBOOT, OPT_NO_ACPI,
-	OPT_TRACE, OPT_TRACE_FILE, OPT_STATS, OPT_PERF_MAP,
+	OPT_TRACE, OPT_TRACE_FILE, OPT_STATS, OPT_PERF_MAP, OPT_FIRMWARE_LOG,
 	OPT_HELP, OPT_VERSION,
 	/* What QEMU needs to be told and a Gannet is anyway. */
 	OPT_MONITOR, OPT_NET, OPT_VGA, OPT_SMP, OPT_MACHINE,
@@ -61,6 +61,7 @@ static const struct option_row rows[OPT_COUNT] = {
 	[OPT_TRACE_FILE] = { "D", "FILE", "where the trace goes; default stderr" },
 	[OPT_STATS] = { "stats", NULL, "counters on stderr at the end" },
 	[OPT_PERF_MAP] = { "perf-map", NULL, "write /tmp/perf-PID.map, so that perf(1) names guest blocks" },
+	[OPT_FIRMWARE_LOG] = { "firmware-log", "DEV", "what SeaBIOS has to say, to a DEV as of -serial" },
 	[OPT_HELP] = { "help", NULL, "this text" },
 	[OPT_VERSION] = { "version", NULL, "version and licence" },
 	[OPT_MONITOR] = { "monitor", "none", NULL },
@@ -304,6 +305,7 @@ static bool apply(struct options *o, enum option_id id, const char *value, bool 
 	case OPT_TRACE_FILE: o->trace_file = value; return true;
 	case OPT_STATS: o->stats = c->count = true; return true;
 	case OPT_PERF_MAP: c->perf_map = true; return true;
+	case OPT_FIRMWARE_LOG: c->firmware_log = value; return true;
 	case OPT_HELP: o->help = true; return true;
 	case OPT_VERSION: o->version = true; return true;
 	case OPT_MONITOR: case OPT_NET: case OPT_VGA: case OPT_SMP: case OPT_MACHINE:
@@ -373,12 +375,16 @@ static bool settle(struct options *o, bool nographic, unsigned serials, struct e
 		}
 		terminal_user = "-serial stdio";
 	}
-	if (is_terminal_device(c->debugcon)) {
+	for (unsigned i = 0; i < 2; i++) {
+		const char *option = i ? "--firmware-log stdio" : "-debugcon stdio";
+
+		if (!is_terminal_device(i ? c->firmware_log : c->debugcon))
+			continue;
 		if (terminal_user) {
-			error_set(err, "-debugcon stdio: %s already uses the terminal", terminal_user);
+			error_set(err, "%s: %s already uses the terminal", option, terminal_user);
 			return false;
 		}
-		terminal_user = "-debugcon stdio";
+		terminal_user = option;
 	}
 	if (o->display == DISPLAY_TERMINAL && terminal_user) {
 		error_set(err, "-display curses: %s already uses the terminal", terminal_user);
