@@ -418,6 +418,11 @@ bool memory_a20(const struct memory *mem)
 /* ---- look-up ---- */
 
 /* The segment that holds @paddr, or NULL for a hole. A20 is already applied. */
+/* From here to memory_view(): called by mmu_fill(), with the guest's SSE registers
+ * still in the host's. */
+#pragma GCC push_options
+#pragma GCC target("general-regs-only")
+
 static const struct segment_entry *find(struct memory *mem, uint64_t paddr)
 {
 	size_t lo = 0, hi = mem->seg_count;
@@ -465,6 +470,8 @@ void memory_view(struct memory *mem, uint64_t paddr, struct memory_view *view)
 	view->host = mem->host + offset;
 	view->ram_page = offset >> GUEST_PAGE_SHIFT;
 }
+
+#pragma GCC pop_options
 
 /* ---- accesses ---- */
 
