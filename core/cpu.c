@@ -32,6 +32,7 @@ struct cpu *cpu_create(const char *model, struct machine *m, struct error *err)
 	cpu->model = found;
 	cpu->features = found->features & cpu_host_features();
 	cpu->invariant_tsc = cpu_host_invariant_tsc();
+	cpu_tsc_start(cpu);
 	cpu->machine = m;
 	cpu->memory = m->memory;
 	cpu->io = m->io;

@@ -190,6 +190,9 @@ struct cpu {
 	const struct cpu_model *model;
 	uint32_t features;     /* bit n: enum insn_feature n; the model's that the host has */
 	bool invariant_tsc;    /* the host's TSC never stops or changes speed */
+	uint64_t tsc_hz;       /* the host's TSC; 0 until it was asked for */
+	uint64_t tsc_mark;     /* ... measured from this reading on */
+	int64_t tsc_mark_ns;   /* CLOCK_MONOTONIC at tsc_mark */
 	uint64_t tsc_saved;    /* guest TSC in a state image, in place of tsc_offset */
 	char fault_reason[128]; /* how the last triple fault came about; "" if none */
 	struct cpu_intr_source intr;

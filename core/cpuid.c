@@ -13,6 +13,7 @@
 #include <cpuid.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <x86intrin.h>
 
 #include "core/mmu.h"
@@ -38,7 +39,7 @@ static const struct cpu_model models[] = {
 		.features = FEATURES_MAX,
 		.pae_nx = true,
 		.apic = true,
-		.max_leaf = 7,
+		.max_leaf = 0x16,
 	},
 	{
 		.name = "core2",
@@ -118,6 +119,56 @@ bool cpu_host_invariant_tsc(void)
 	return __get_cpuid(0x80000007, &a, &b, &c, &d) && (d >> 8 & 1);
 }
 
+/* ---- TSC ---- */
+
+uint64_t cpu_rdtsc(struct cpu *cpu) { return __rdtsc() + cpu->tsc_offset; }
+
+void cpu_set_tsc(struct cpu *cpu, uint64_t value) { cpu->tsc_offset = value - __rdtsc(); }
+
+/* TSC and clock at one moment: of a few tries, the one least disturbed. */
+static void read_clocks(uint64_t *tsc, int64_t *ns)
+{
+	uint64_t best = UINT64_MAX;
+
+	*tsc = 0;
+	*ns = 0;
+	for (int i = 0; i < 8; i++) {
+		struct timespec ts;
+		uint64_t before = __rdtsc(), after;
+
+		clock_gettime(CLOCK_MONOTONIC, &ts);
+		after = __rdtsc();
+		if (after - before < best) {
+			best = after - before;
+			*tsc = before + best / 2;
+			*ns = ts.tv_sec * 1000000000ll + ts.tv_nsec;
+		}
+	}
+}
+
+void cpu_tsc_start(struct cpu *cpu) { read_clocks(&cpu->tsc_mark, &cpu->tsc_mark_ns); }
+
+uint64_t cpu_tsc_hz(struct cpu *cpu)
+{
+	enum { ENOUGH_NS = 20000000 }; /* errors below 2 in a million */
+	uint64_t tsc;
+	int64_t ns;
+
+	if (cpu->tsc_hz)
+		return cpu->tsc_hz;
+	read_clocks(&tsc, &ns);
+	if (ns - cpu->tsc_mark_ns < ENOUGH_NS) {
+		struct timespec rest = { 0, ENOUGH_NS - (ns - cpu->tsc_mark_ns) };
+
+		nanosleep(&rest, NULL);
+		read_clocks(&tsc, &ns);
+	}
+	if (ns > cpu->tsc_mark_ns)
+		cpu->tsc_hz = (unsigned __int128)(tsc - cpu->tsc_mark) * 1000000000u /
+			      (uint64_t)(ns - cpu->tsc_mark_ns);
+	return cpu->tsc_hz;
+}
+
 /* ---- CPUID ---- */
 
 enum {
@@ -180,6 +231,31 @@ static void leaf_cache(uint32_t subleaf, uint32_t out[4])
 	out[2] = caches[subleaf].sets - 1;
 }
 
+/* TSC frequency as a ratio to the clock that feeds the local APIC's timer (1 GHz,
+ * devices/lapic.c), so that systems need not measure either. Numerators are kept
+ * so small that kilohertz times numerator fits 32 bits, as systems compute it. */
+static void leaf_frequency(struct cpu *cpu, uint32_t out[4])
+{
+	enum { CRYSTAL = 1000000000, NUMERATOR_MAX = 4294 };
+	uint64_t hz = cpu->invariant_tsc ? cpu_tsc_hz(cpu) : 0;
+	uint64_t best = UINT64_MAX;
+
+	for (uint64_t d = 1; d <= NUMERATOR_MAX; d++) {
+		uint64_t n = (hz * d + CRYSTAL / 2) / CRYSTAL;
+		uint64_t have = n * CRYSTAL / d;
+		uint64_t error = have > hz ? have - hz : hz - have;
+
+		if (n > NUMERATOR_MAX)
+			break;
+		if (n && error < best) {
+			best = error;
+			out[0] = d;
+			out[1] = n;
+			out[2] = CRYSTAL;
+		}
+	}
+}
+
 static void leaf_basic(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
 	const struct cpu_model *m = cpu->model;
@@ -213,6 +289,13 @@ static void leaf_basic(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_
 		if (subleaf == 0)
 			out[1] = bit_if(cpu_has(cpu, FEAT_RDSEED), 18) |
 				 bit_if(cpu_has(cpu, FEAT_SHA), 29);
+		break;
+	case 0x15:
+		leaf_frequency(cpu, out);
+		break;
+	case 0x16:
+		if (cpu->invariant_tsc)
+			out[0] = out[1] = (cpu_tsc_hz(cpu) + 500000) / 1000000; /* base, maximum: MHz */
 		break;
 	default:
 		break;
@@ -265,12 +348,6 @@ void cpu_cpuid(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]
 	/* Beyond the last leaf, Intel processors answer as for the last one. */
 	leaf_basic(cpu, MIN(leaf, m->max_leaf), subleaf, out);
 }
-
-/* ---- TSC ---- */
-
-uint64_t cpu_rdtsc(struct cpu *cpu) { return __rdtsc() + cpu->tsc_offset; }
-
-void cpu_set_tsc(struct cpu *cpu, uint64_t value) { cpu->tsc_offset = value - __rdtsc(); }
 
 /* ---- MSRs ---- */
 

@@ -47,6 +47,10 @@ bool cpu_rdmsr(struct cpu *cpu, uint32_t msr, uint64_t *value);
 bool cpu_wrmsr(struct cpu *cpu, uint32_t msr, uint64_t value);
 uint64_t cpu_rdtsc(struct cpu *cpu);
 void cpu_set_tsc(struct cpu *cpu, uint64_t value);
+/** cpu_tsc_start - begin to measure the TSC's frequency; when the CPU is made */
+void cpu_tsc_start(struct cpu *cpu);
+/** cpu_tsc_hz - ticks per second; may sleep until 20 ms after cpu_tsc_start() have passed */
+uint64_t cpu_tsc_hz(struct cpu *cpu);
 /** cpu_reset_msrs - power-on values */
 void cpu_reset_msrs(struct cpu *cpu);
 

@@ -555,6 +555,25 @@ START_TEST(cpuid_and_msrs)
 }
 END_TEST
 
+START_TEST(tsc_frequency_leaf)
+{
+	uint32_t out[4];
+	uint64_t hz;
+
+	cpu->model = cpu_model_find("max", NULL);
+	cpu_cpuid(cpu, 0x15, 0, out);
+	if (!cpu->invariant_tsc) {
+		ck_assert_uint_eq(out[1], 0);
+		return;
+	}
+	hz = (uint64_t)out[2] * out[1] / out[0];
+	/* Linux computes in 32 bits. */
+	ck_assert_uint_le((uint64_t)out[2] / 1000 * out[1], UINT32_MAX);
+	ck_assert_uint_le(hz > cpu_tsc_hz(cpu) ? hz - cpu_tsc_hz(cpu) : cpu_tsc_hz(cpu) - hz,
+			  cpu_tsc_hz(cpu) / 20000);
+}
+END_TEST
+
 START_TEST(state_check)
 {
 	const char *field;
@@ -585,6 +604,7 @@ int main(void)
 	     call_gate_16_inward, call_gate_checks, far_return_checks);
 	CASE(s, "task", task_call_and_iret, task_jump_to_16_bit_tss,
 	     task_gate_delivers_double_fault, task_switch_to_v86, task_switch_checks);
-	CASE(s, "system", control_register_checks, port_permission, cpuid_and_msrs, state_check);
+	CASE(s, "system", control_register_checks, port_permission, cpuid_and_msrs,
+	     tsc_frequency_leaf, state_check);
 	return run_suite(s);
 }
