@@ -417,12 +417,12 @@ bool memory_a20(const struct memory *mem)
 
 /* ---- look-up ---- */
 
-/* The segment that holds @paddr, or NULL for a hole. A20 is already applied. */
 /* From here to memory_view(): called by mmu_fill(), with the guest's SSE registers
  * still in the host's. */
 #pragma GCC push_options
 #pragma GCC target("general-regs-only")
 
+/* The segment that holds @paddr, or NULL for a hole. A20 is already applied. */
 static const struct segment_entry *find(struct memory *mem, uint64_t paddr)
 {
 	size_t lo = 0, hi = mem->seg_count;
