@@ -176,7 +176,7 @@ START_TEST(lar_lsl_verr_verw)
 	uint32_t v = 0;
 
 	WORKS(ck_assert(desc_lar(cpu, DATA3 | 3, &v)));
-	ck_assert_uint_eq(v, 0xc0f200);
+	ck_assert_uint_eq(v, 0xcff200);
 	WORKS(ck_assert(desc_lar(cpu, SEL_TSS, &v)));
 	WORKS(ck_assert(!desc_lar(cpu, 0, &v)));
 	WORKS(ck_assert(!desc_lar(cpu, GDT_END, &v)));
