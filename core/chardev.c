@@ -474,9 +474,14 @@ static void tty_apply(int fd, const struct termios *t)
 
 void chardev_terminal(struct chardev *c, bool raw)
 {
+	pid_t front;
+
 	if (!c || !c->is_tty)
 		return;
-	if (raw && tcgetpgrp(c->tty_fd) != getpgrp())
+	/* In the background the terminal is somebody else's. It has no process
+	 * group at all where it is not the controlling one. */
+	front = tcgetpgrp(c->tty_fd);
+	if (raw && front > 0 && front != getpgrp())
 		return;
 	tty_apply(c->tty_fd, raw ? &c->tty_raw : &c->tty_saved);
 }
