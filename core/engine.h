@@ -48,6 +48,13 @@ void interp_insn(struct cpu *cpu, const struct insn *in);
  * CPU halts. Raises through cpu->unwind.
  */
 void interp_steps(struct engine *engine, uint64_t count);
+/**
+ * interp_string - MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS with any REP prefix
+ * Wants cpu->insn_eip at the instruction and EIP behind it; a REP that comes out
+ * because cpu->run is 0 leaves EIP on the instruction. Memory is copied by the C
+ * library: live x87/SSE registers are not safe from it. Raises through cpu->unwind.
+ */
+void interp_string(struct cpu *cpu, const struct insn *in);
 /** interp_step - fetch, decode and execute the instruction at CS:EIP */
 void interp_step(struct cpu *cpu);
 

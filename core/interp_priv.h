@@ -9,6 +9,7 @@
 #define GANNET_CORE_INTERP_PRIV_H
 
 #include "core/cpu.h"
+#include "core/engine.h"
 #include "core/insn.h"
 #include "core/mmu.h"
 #include "core/segment.h"
@@ -25,9 +26,6 @@ interp_fn *interp_system_handler(unsigned id);
 
 /** interp_fast - a handler for one form of a frequent instruction, or NULL */
 interp_fn *interp_fast(const struct insn *in);
-
-/** interp_string - MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS with any REP prefix */
-interp_fn interp_string;
 
 enum {
 	DR7_ANY = 0xff,     /* L0-G3: some breakpoint is enabled */
