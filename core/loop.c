@@ -321,12 +321,18 @@ static void poller_arm(struct loop *loop, int64_t deadline)
 	timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
 }
 
-/* Make the poller wake for the nearest deadline, unless it will anyway. */
+/* Make the poller wake for the nearest deadline, unless it will anyway. What is
+ * due already (a disk answers at once) does not need the poller: the thread that
+ * has to come and look is this one. */
 static void poller_rearm(struct loop *loop)
 {
 	int64_t first = loop->heap.count ? loop->heap.item[0]->deadline : NEVER;
 
-	if (!loop->paused && !loop->running && first < loop->armed)
+	if (loop->paused || loop->running || first >= loop->armed)
+		return;
+	if (first <= loop_now(loop))
+		loop->kick(loop->kick_opaque);
+	else
 		poller_arm(loop, first);
 }
 
