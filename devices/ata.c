@@ -9,7 +9,6 @@
 
 #include <string.h>
 
-#include "core/cpu.h"
 #include "core/trace.h"
 #include "core/util.h"
 
@@ -49,9 +48,6 @@ void ata_later(struct ata_channel *ch, enum ata_phase phase)
 	ch->phase = (uint8_t)phase;
 	ch->drive[ch->owner].status = ATA_BSY | ATA_DRDY;
 	timer_arm(&ch->timer, loop_now(ch->machine->loop));
-	/* Due already: the vCPU need not wait for the loop's own thread to say so. */
-	if (ch->machine->cpu)
-		cpu_kick(ch->machine->cpu);
 }
 
 void ata_go_idle(struct ata_channel *ch)

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/cpu.h"
 #include "core/ioport.h"
 #include "core/loop.h"
 #include "core/machine.h"
@@ -135,8 +134,6 @@ static void fdc_irq(struct fdc *f, bool level)
 static void fdc_later(struct fdc *f, int64_t ns)
 {
 	timer_arm(&f->timer, loop_now(f->machine->loop) + ns);
-	if (!ns && f->machine->cpu)
-		cpu_kick(f->machine->cpu);
 }
 
 static struct fdc_drive *unit(struct fdc *f, unsigned n)
