@@ -150,6 +150,7 @@ struct cpu {
 	uint8_t intr_line;   /* INTR as the interrupt controllers drive it */
 	uint8_t nmi_pending;
 	uint8_t nmi_blocked; /* until IRET */
+	uint8_t fpu_foreign; /* 1: the image's FIP and FDP are the host's; see fpu_settle */
 	/* What the engine keeps within reach of the register that points here. */
 	alignas(64) uint8_t engine_area[CPU_ENGINE_AREA];
 	struct fpu_state fpu;
@@ -204,6 +205,7 @@ struct cpu {
 	struct trace *trace;
 	struct loop *loop;
 	void *engine_data;     /* of the engine that runs this CPU */
+	void (*fpu_settle)(void *engine_data); /* put the guest's FIP, FDP, FOP into an image that is fpu_foreign */
 	void (*tlb_flushed)(void *engine_data); /* the engine drops what it derived from the TLB; may be NULL */
 	uint64_t insn_count;   /* instructions retired by the interpreter */
 	uint64_t exceptions[32]; /* how often each was delivered */

@@ -369,6 +369,8 @@ void interp_simd(struct cpu *cpu, const struct insn *in)
 	const struct insn_entry *e = in->entry;
 	uint32_t attr;
 
+	if (unlikely(cpu->fpu_foreign))
+		cpu->fpu_settle(cpu->engine_data);
 	if (!cpu_has(cpu, e->feature))
 		cpu_raise_ne(cpu, EXC_UD);
 	switch (e->id) {

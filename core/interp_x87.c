@@ -363,6 +363,8 @@ static void x87_execute(struct cpu *cpu, const struct insn *in)
 
 void interp_x87(struct cpu *cpu, const struct insn *in)
 {
+	if (unlikely(cpu->fpu_foreign))
+		cpu->fpu_settle(cpu->engine_data);
 	if (in->entry->id == INSN_ID_FWAIT) {
 		if ((cpu->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS))
 			cpu_raise_ne(cpu, EXC_NM);

@@ -26,6 +26,7 @@ _Static_assert(offsetof(struct cpu, eip) == 64, "thunks.S");
 _Static_assert(offsetof(struct cpu, eflags) == 72, "thunks.S");
 _Static_assert(offsetof(struct cpu, run) == 76, "thunks.S");
 _Static_assert(offsetof(struct cpu, fpu_live) == 83, "thunks.S");
+_Static_assert(offsetof(struct cpu, fpu_foreign) == 87, "thunks.S");
 _Static_assert(offsetof(struct cpu, engine_area) == 128, "thunks.S");
 _Static_assert(offsetof(struct cpu, fpu) == 1152, "thunks.S");
 _Static_assert(offsetof(struct jit_area, c_rsp) == 0, "thunks.S");
@@ -51,10 +52,19 @@ static void count_id(struct jit *j)
 	j->stat_interp_ids[in.entry->id]++;
 }
 
+/* With an unmasked exception pending (FSW.ES) the pointers are about to matter,
+ * and some hosts only keep them then: settle them at once. */
+static void settle_pending(struct cpu *cpu)
+{
+	if (unlikely(cpu->fpu_foreign && cpu->fpu.fxsave[2] & 0x80))
+		jit_fpu_settle(cpu->engine_data);
+}
+
 int jit_interp_one(struct cpu *cpu)
 {
 	struct jit *j = cpu->engine_data;
 
+	settle_pending(cpu);
 	j->area->stat_interp++;
 	if (unlikely(j->count_insns))
 		count_id(j);
@@ -68,6 +78,7 @@ int jit_interp_one(struct cpu *cpu)
 
 _Noreturn void jit_raise(struct cpu *cpu, uint32_t vector)
 {
+	settle_pending(cpu);
 	cpu->insn_eip = cpu->eip;
 	if (vector == EXC_GP)
 		cpu_raise(cpu, EXC_GP, 0);
@@ -205,6 +216,7 @@ static void run_loop(struct jit *j)
 			jit_link(j, link, b);
 		j->stat_entries++;
 		link = (struct jit_link *)jit_enter(cpu, b->host);
+		settle_pending(cpu);
 	}
 }
 
@@ -386,6 +398,7 @@ struct engine *jit_create(struct cpu *cpu, struct error *err)
 	jit_jump_cache_clear(j);
 	cpu->engine_data = j;
 	cpu->tlb_flushed = tlb_flushed;
+	cpu->fpu_settle = jit_fpu_settle;
 	listener = (struct memory_listener){ map_changed, jit_code_written, j };
 	memory_set_listener(cpu->memory, &listener);
 	return &j->base;

@@ -263,4 +263,7 @@ bool jit_signals_install(struct error *err);
 void jit_signals_enter(struct jit *j); /* this thread runs @j now */
 void jit_signals_leave(void);
 
+/* ---- fpu.c ---- */
+void jit_fpu_settle(void *jit);
+
 #endif

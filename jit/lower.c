@@ -69,7 +69,12 @@ static void map_fields(const struct insn *in, struct fields *f)
 
 static void emit_immediate(struct translator *t)
 {
-	emit_imm(&t->h, t->in->imm, t->in->imm_size);
+	const struct insn *in = t->in;
+
+	emit_imm(&t->h, in->imm, in->imm_size);
+	/* EXTRQ and INSERTQ have a second one */
+	if (in->entry->feature == FEAT_SSE4A && in->imm_size)
+		emit8(&t->h, (uint8_t)in->imm2);
 }
 
 /* Byte registers: returns false for the few combinations not worth having. */

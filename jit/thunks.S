@@ -5,6 +5,7 @@
 #define CPU_EFLAGS   72
 #define CPU_RUN      76
 #define CPU_FPU_LIVE 83
+#define CPU_FPU_FOREIGN 87
 #define AREA         128
 #define CPU_FPU      1152
 
@@ -78,9 +79,12 @@
 	mov	rax, [r15 + 0]
 	.endm
 
-/* x87/SSE state of the guest into its image; C gets a clean unit. */
+/* x87/SSE state of the guest into its image; C gets a clean unit. The 64-bit
+ * format, for FIP and FDP are the host's and fault.c shall find out what they
+ * mean to the guest, should it ever look. */
 	.macro fpu_park
-	fxsave	[r15 + CPU_FPU]
+	fxsave64	[r15 + CPU_FPU]
+	mov	byte ptr [r15 + CPU_FPU_FOREIGN], 1
 	mov	byte ptr [r15 + CPU_FPU_LIVE], 0
 	fninit
 	ldmxcsr	[r15 + MXCSR_HOST]
@@ -184,7 +188,7 @@ thunk jit_thunk_interp
 	jnz	3f
 	cmp	dword ptr [r15 + WAS_LIVE], 0
 	je	2f
-	fxrstor	[r15 + CPU_FPU]
+	fxrstor64	[r15 + CPU_FPU]
 	mov	byte ptr [r15 + CPU_FPU_LIVE], 1
 2:	mov	r11, rbx
 	mov	rsp, [r15 + JIT_RSP]
@@ -227,7 +231,7 @@ jit_thunk_lookup:
 
 /* Make the x87/SSE state live. Keeps everything. */
 thunk jit_thunk_fpu
-	fxrstor	[r15 + CPU_FPU]
+	fxrstor64	[r15 + CPU_FPU]
 	mov	byte ptr [r15 + CPU_FPU_LIVE], 1
 	ret
 	.size	jit_thunk_fpu, . - jit_thunk_fpu

@@ -258,6 +258,7 @@ static void prepare(struct guest_leg *g, const struct test_case *c)
 	cpu->shadow = 0;
 	cpu->debug_hits = 0;
 	memcpy(cpu->fpu.fxsave, c->fx, FX_SIZE);
+	cpu->fpu_foreign = 0;
 	g->m->end = MACHINE_RUNNING;
 	g->ticks = 0;
 }
@@ -301,6 +302,8 @@ static void take_state(struct guest_leg *g, struct test_result *r)
 		r->sreg[i] = cpu->seg[i].selector;
 	r->sreg[CS] = load_le16(frame + 4);
 	r->sreg[SS] = load_le16(frame + 16);
+	if (cpu->fpu_foreign)
+		cpu->fpu_settle(cpu->engine_data);
 	memcpy(r->fx, cpu->fpu.fxsave, FX_SIZE);
 	memcpy(r->arena, g->ram + PHYS_ARENA, ARENA_SIZE);
 }
