@@ -239,8 +239,8 @@ def unassigned(program, engine):
     code = bytes.fromhex(
         "66ba2c03 ed 83f8ff 751f"      # in eax,0x32c; cmp eax,-1; jne bad
         "66ba2c03 ef"                  # out 0x32c,eax
-        "a1000000f0 83f8ff 7510"       # mov eax,[0xf0000000]; cmp; jne bad
-        "c7050000 00f0 78563412"       # mov dword [0xf0000000],0x12345678
+        "a100000020 83f8ff 7510"       # mov eax,[0x20000000]; cmp; jne bad
+        "c7050000 0020 78563412"       # mov dword [0x20000000],0x12345678
         "b000 e6f4"                    # good: exit code 1
         "ebfe"
         "b001 e6f4 ebfe".replace(" ", ""))  # bad: exit code 3

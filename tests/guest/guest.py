@@ -131,6 +131,8 @@ def linux(program, flavour, engine, *args, append="", initramfs=None):
 def shell(guest, timeout):
     """Waits for the prompt and makes sure that the shell answers."""
     guest.expect(r"gannet:/# ", timeout)
+    guest.type("stty cols 1000\n") # long commands are echoed in one line
+    guest.expect(r"gannet:/# ", timeout)
     output, status = guest.run("echo $((6*7))")
     if "42" not in output or status != 0:
         raise Failure(f"the shell answered {output!r}")
