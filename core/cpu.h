@@ -174,6 +174,7 @@ struct cpu {
 	uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_var[16];
 	uint64_t misc_enable;
 	uint64_t mcg_status;
+	uint64_t mc_bank[4][4]; /* MCi_CTL, STATUS, ADDR, MISC */
 	uint64_t tsc_offset; /* guest TSC = host TSC + this */
 	uint32_t a20_unused;
 

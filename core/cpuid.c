@@ -364,7 +364,7 @@ enum {
 	MSR_MTRR_VAR = 0x200, MSR_MTRR_FIX64K = 0x250, MSR_MTRR_FIX16K = 0x258,
 	MSR_MTRR_FIX4K = 0x268, MSR_PAT = 0x277, MSR_MTRR_DEF_TYPE = 0x2ff, MSR_MC0_CTL = 0x400,
 	MTRR_VAR_PAIRS = 8,
-	MC_BANKS = 4,
+	MC_BANKS = STATE_ELEM_SIZE(struct cpu, mc_bank) / STATE_ELEM_SIZE(struct cpu, mc_bank[0]),
 	MISC_WRITABLE = MISC_FAST_STRINGS | MISC_LIMIT_CPUID,
 };
 #define MSR_EFER 0xc0000080u
@@ -385,6 +385,7 @@ void cpu_reset_msrs(struct cpu *cpu)
 	memset(cpu->mtrr_var, 0, sizeof(cpu->mtrr_var));
 	cpu->misc_enable = MISC_FAST_STRINGS | MISC_BTS_UNAVAILABLE | MISC_PEBS_UNAVAILABLE;
 	cpu->mcg_status = 0;
+	memset(cpu->mc_bank, 0, sizeof(cpu->mc_bank));
 }
 
 /* Memory types 0 UC, 1 WC, 4 WT, 5 WP, 6 WB; PAT also has 7 UC-. */
@@ -458,9 +459,24 @@ static bool mtrr_write(struct cpu *cpu, uint32_t msr, uint64_t value)
 	return true;
 }
 
-static bool is_mc_bank(uint32_t msr)
+/* A register of the machine-check banks, where no error is ever reported. */
+static uint64_t *mc_register(struct cpu *cpu, uint32_t msr)
 {
-	return msr >= MSR_MC0_CTL && msr < MSR_MC0_CTL + 4 * MC_BANKS;
+	uint32_t n = msr - MSR_MC0_CTL;
+
+	return n < 4 * MC_BANKS ? &cpu->mc_bank[n / 4][n % 4] : NULL;
+}
+
+static bool mc_write(uint64_t *bank_register, uint32_t msr, uint64_t value)
+{
+	enum { MC_CTL, MC_STATUS };
+	unsigned kind = (msr - MSR_MC0_CTL) % 4;
+
+	/* P6: a control register takes all ones or zeros; a status is only cleared. */
+	if ((kind == MC_CTL && value && ~value) || (kind == MC_STATUS && value))
+		return false;
+	*bank_register = value;
+	return true;
 }
 
 /* Registers that a P6 has and that stay as they are here: read as @value, writes are dropped. */
@@ -490,7 +506,7 @@ static bool msr_constant(uint32_t msr, uint64_t *value)
 		return true;
 	default:
 		*value = 0;
-		return (msr >= MSR_LASTBRANCH_FROM && msr <= MSR_LASTINT_TO) || is_mc_bank(msr);
+		return msr >= MSR_LASTBRANCH_FROM && msr <= MSR_LASTINT_TO;
 	}
 }
 
@@ -525,6 +541,10 @@ static bool rdmsr_p6(struct cpu *cpu, uint32_t msr, uint64_t *value)
 		*value = cpu->efer;
 		return cpu->model->pae_nx;
 	default:
+		if (mc_register(cpu, msr)) {
+			*value = *mc_register(cpu, msr);
+			return true;
+		}
 		return mtrr_read(cpu, msr, value) || msr_constant(msr, value);
 	}
 }
@@ -590,8 +610,10 @@ static bool wrmsr_p6(struct cpu *cpu, uint32_t msr, uint64_t value)
 	case MSR_BIOS_UPDT_TRIG:
 		return true; /* an update of microcode that is not there */
 	case MSR_MCG_STATUS:
-		cpu->mcg_status = 0;
-		return value == 0;
+		if (value & ~7ull)
+			return false;
+		cpu->mcg_status = value;
+		return true;
 	case MSR_MISC_ENABLE:
 		cpu->misc_enable = (cpu->misc_enable & ~(uint64_t)MISC_WRITABLE) |
 				   (value & MISC_WRITABLE);
@@ -609,6 +631,8 @@ static bool wrmsr_p6(struct cpu *cpu, uint32_t msr, uint64_t value)
 	case MSR_MCG_CAP:
 		return false;
 	default:
+		if (mc_register(cpu, msr))
+			return mc_write(mc_register(cpu, msr), msr, value);
 		return mtrr_write(cpu, msr, value) || msr_constant(msr, &ignored);
 	}
 }
