@@ -13,8 +13,8 @@
  * nearest deadline gets nearer: one that goes away costs one idle wake-up. Its
  * events are edge triggered, so nobody has to read it.
  *
- * A sleeping vCPU waits on `state` itself, with its own time-out, so a timer
- * that ends a HLT does not need the poller's help.
+ * A sleeping vCPU waits on `state` itself, with its own time-out, and switches
+ * the timerfd off: a timer that ends a HLT wakes one thread, not two.
  */
 #include "core/loop.h"
 
@@ -705,6 +705,8 @@ void loop_wait(struct loop *loop)
 	if (!loop->paused && loop->heap.count &&
 	    __builtin_add_overflow(loop->heap.item[0]->deadline, loop->clock, &until))
 		until = NEVER;
+	if (loop->armed != NEVER)
+		poller_arm(loop, NEVER);
 	__atomic_store_n(&loop->sleeping, 1, __ATOMIC_SEQ_CST);
 	while (!__atomic_load_n(&loop->state, __ATOMIC_SEQ_CST)) {
 		if (until != NEVER && host_now() >= until)
@@ -713,4 +715,5 @@ void loop_wait(struct loop *loop)
 	}
 	__atomic_store_n(&loop->sleeping, 0, __ATOMIC_SEQ_CST);
 	loop_run(loop);
+	poller_rearm(loop);
 }
