@@ -223,17 +223,33 @@ static const char *exception_name(unsigned vector)
 	return vector < ARRAY_SIZE(names) ? names[vector] : "?";
 }
 
-static void note_fault(struct cpu *cpu, bool first)
+static void note_fault(struct cpu *cpu)
 {
-	size_t used = first ? 0 : strlen(cpu->fault_reason);
-	char *at = cpu->fault_reason + used;
-	size_t room = sizeof(cpu->fault_reason) - used;
+	unsigned n = cpu->fault_count;
 
-	if (cpu->exc_has_error)
-		snprintf(at, room, "%s%s(%04x)", first ? "" : ", then ",
-			 exception_name(cpu->exc_vector), cpu->exc_error);
-	else
-		snprintf(at, room, "%s%s", first ? "" : ", then ", exception_name(cpu->exc_vector));
+	if (n == ARRAY_SIZE(cpu->fault_chain))
+		return;
+	cpu->fault_chain[n].vector = cpu->exc_vector;
+	cpu->fault_chain[n].error = cpu->exc_error;
+	cpu->fault_chain[n].has_error = cpu->exc_has_error;
+	cpu->fault_count++;
+}
+
+static void explain_faults(struct cpu *cpu)
+{
+	size_t used = 0;
+
+	for (unsigned i = 0; i < cpu->fault_count && used < sizeof(cpu->fault_reason); i++) {
+		char *at = cpu->fault_reason + used;
+		size_t room = sizeof(cpu->fault_reason) - used;
+		const char *name = exception_name(cpu->fault_chain[i].vector);
+
+		if (cpu->fault_chain[i].has_error)
+			used += snprintf(at, room, "%s%s(%04x)", i ? ", then " : "", name,
+					 cpu->fault_chain[i].error);
+		else
+			used += snprintf(at, room, "%s%s", i ? ", then " : "", name);
+	}
 }
 
 /* Shutdown (SDM 3A 6.15, interrupt 8): PC boards answer it with a reset. */
@@ -243,6 +259,7 @@ static void triple_fault(struct cpu *cpu)
 	char text[2048];
 
 	cpu->halted = 1;
+	explain_faults(cpu);
 	if (trace_on(cpu->trace, TRACE_INT)) {
 		cpu_dump(cpu, text, sizeof(text));
 		trace_print(cpu->trace, TRACE_INT, "triple fault\n%s", text);
@@ -273,12 +290,13 @@ void cpu_deliver_raised(struct cpu *cpu)
 	sigjmp_buf *outer = cpu->unwind;
 	sigjmp_buf here;
 
+	cpu->fault_count = 0;
 	sigsetjmp(here, 0);
 	/* Here with each exception: the one we were called for, and then those
 	 * that its delivery raises. */
 	cpu->unwind = &here;
 	cpu->eip = cpu->insn_eip;
-	note_fault(cpu, previous < 0);
+	note_fault(cpu);
 	if (previous >= 0) {
 		enum fault_class first = fault_class(previous);
 		enum fault_class second = fault_class(cpu->exc_vector);
@@ -302,7 +320,6 @@ void cpu_deliver_raised(struct cpu *cpu)
 		note_debug_event(cpu);
 	cpu_interrupt(cpu, cpu->exc_vector, false, cpu->exc_has_error, cpu->exc_error, cpu->eip);
 	cpu->unwind = outer;
-	cpu->fault_reason[0] = '\0';
 }
 
 /* ---- state images ---- */

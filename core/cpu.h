@@ -196,6 +196,9 @@ struct cpu {
 	uint64_t tsc_mark;     /* ... measured from this reading on */
 	int64_t tsc_mark_ns;   /* CLOCK_MONOTONIC at tsc_mark */
 	uint64_t tsc_saved;    /* guest TSC in a state image, in place of tsc_offset */
+	/* Exceptions of the delivery under way, the first one first. */
+	struct { uint32_t error; uint8_t vector; bool has_error; } fault_chain[4];
+	unsigned fault_count;
 	char fault_reason[128]; /* how the last triple fault came about; "" if none */
 	struct cpu_intr_source intr;
 	struct device *lapic;  /* borrowed; NULL without a local APIC */
