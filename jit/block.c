@@ -196,26 +196,30 @@ bool jit_block_add(struct jit *j, struct jit_block *b)
 
 /* ---- linking ---- */
 
-static void patch32(uint8_t *at, uint32_t v) { memcpy(at, &v, 4); }
+static void patch32(struct jit *j, uint8_t *at, uint32_t v)
+{
+	memcpy(at, &v, 4);
+	j->area->code_changed = 1;
+}
 
 void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to)
 {
 	if (l->to || l->from->dead)
 		return;
-	patch32(l->site, (uint32_t)(to->host - (jit_exec(j, l->site) + 4)));
+	patch32(j, l->site, (uint32_t)(to->host - (jit_exec(j, l->site) + 4)));
 	if (l->tag)
-		patch32(l->tag, -(to->ram_page + 1));
+		patch32(j, l->tag, -(to->ram_page + 1));
 	l->to = to;
 	l->next = to->incoming;
 	to->incoming = l;
 	j->stat_links++;
 }
 
-static void unlink_site(struct jit_link *l)
+static void unlink_site(struct jit *j, struct jit_link *l)
 {
-	patch32(l->site, (uint32_t)l->unlinked);
+	patch32(j, l->site, (uint32_t)l->unlinked);
 	if (l->tag)
-		patch32(l->tag, 0);
+		patch32(j, l->tag, 0);
 	l->to = NULL;
 }
 
@@ -250,7 +254,7 @@ void jit_block_invalidate(struct jit *j, struct jit_block *b)
 		struct jit_link *l = b->incoming;
 
 		b->incoming = l->next;
-		unlink_site(l);
+		unlink_site(j, l);
 	}
 	for (struct jit_link *l = b->links; l; l = l->own_next)
 		if (l->to)
@@ -261,6 +265,7 @@ void jit_block_invalidate(struct jit *j, struct jit_block *b)
 
 		emit_jmp(&e, j->lookup);
 	}
+	j->area->code_changed = 1;
 	b->dead = true;
 	j->stat_invalidated++;
 	/* the block may be the one that is running: come out soon */

@@ -72,4 +72,5 @@ void jit_cache_commit(struct jit *j, const struct emit *hot, const struct emit *
 {
 	j->hot = ((uint32_t)(hot->p - j->code_w) + 15) & ~15u;
 	j->cold = (uint32_t)(cold->p - j->code_w);
+	j->area->code_changed = 1;
 }

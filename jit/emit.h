@@ -285,7 +285,9 @@ static inline void emit_call_mem(struct emit *e, struct host_mem m) { emit_rm(e,
 /** emit_patch8 - let the 8-bit displacement at @at (writable) reach the current point */
 static inline void emit_patch8(struct emit *e, uint8_t *at)
 {
-	if (!e->full)
+	if (e->p - (at + 1) > 127)
+		e->full = true; /* out of reach: the block is given up */
+	else if (!e->full)
 		*at = (uint8_t)(e->p - (at + 1));
 }
 

@@ -32,6 +32,7 @@ _Static_assert(offsetof(struct cpu, fpu) == 1152, "thunks.S");
 _Static_assert(offsetof(struct jit_area, c_rsp) == 0, "thunks.S");
 _Static_assert(offsetof(struct jit_area, saved_flags) == 40, "thunks.S");
 _Static_assert(offsetof(struct jit_area, mask_jump) == 80, "thunks.S");
+_Static_assert(offsetof(struct jit_area, code_changed) == 188, "thunks.S");
 _Static_assert(offsetof(struct jit_area, was_live) == 160, "thunks.S");
 _Static_assert(JUMP_CACHE_SIZE == 2048, "thunks.S");
 

@@ -35,8 +35,10 @@
 enum { HOST_ECX = R9, HOST_ESP = R8, HOST_CPU = R15, HOST_MASK = R12, HOST_READ = R13,
        HOST_WRITE = R14 };
 
+#ifndef JIT_CACHE_SIZE
 #define JIT_CACHE_SIZE (96u << 20)   /* bytes of host code */
 #define JIT_CACHE_HOT (36u << 20)    /* ... of which hot */
+#endif
 #define JIT_STACK_SIZE (256u << 10)  /* bytes of return addresses */
 #define JIT_STACK_GUARD (64u << 10)  /* unmapped below it */
 #define JIT_BLOCK_INSNS 64           /* guest instructions in a block, at most */
@@ -91,7 +93,7 @@ struct jit_area {
 	uint64_t stat_insns;   /* 168: guest instructions run, with --stats */
 	uint64_t jit_rsp_base; /* 176 */
 	uint32_t mxcsr_host;   /* 184: default MXCSR for C */
-	uint32_t pad;
+	uint32_t code_changed; /* 188: code was written since the last entry */
 	uint64_t stat_interp;  /* 192: instructions handed to the interpreter */
 	uint64_t tmp;          /* 200: one value across a memory check */
 	uint64_t saved_ptr;    /* 208: r10 across a fill */

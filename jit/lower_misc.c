@@ -64,6 +64,7 @@ static bool bit_string(struct translator *t)
 	emit_sarx(h, R11, offset, RCX);
 	emit_lea(h, R10, MEM_BIS((int8_t)lin, R11, 2, 0));
 	jit_check(t, R10, 4, in->entry->id != INSN_ID_BT, false, false);
+	jit_pads(t, 48);
 	emit_pext_mem(h, R11, offset, area_mask(t, &t->j->area->mask_bit5));
 	emit_rm(h, op, R11, MEM_BI(RCX, R10));
 	return true;
@@ -167,6 +168,7 @@ static bool lower_pushf(struct translator *t)
 		return false;
 	emit_lea(h, R10, MEM_BD(HOST_ESP, -4));
 	jit_check(t, R10, 4, true, false, false);
+	jit_pads(t, 96);
 	emit_lea64(h, R10, MEM_BI(RCX, R10));
 	load_eflags(t, &t->j->area->mask_rest);
 	emit_mov(h, R11, RCX);
@@ -191,6 +193,7 @@ static bool lower_popf(struct translator *t)
 	if (t->in->opsize != 4 || !(t->b->mode & MODE_IOPL))
 		return false;
 	jit_check(t, HOST_ESP, 4, false, false, false);
+	jit_pads(t, 96);
 	emit_load(h, R11, MEM_BI(RCX, HOST_ESP));
 	emit_load(h, RCX, CPU_FIELD(eflags));
 	emit_rr(h, OP1(0x31), R11, RCX); /* xor ecx, r11d */

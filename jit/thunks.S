@@ -19,6 +19,7 @@
 #define JUMP_KEYS    (AREA + 152)
 #define WAS_LIVE     (AREA + 160)
 #define MXCSR_HOST   (AREA + 184)
+#define CODE_CHANGED (AREA + 188)
 
 #define JUMP_CACHE_BYTES (2048 * 8)
 #define ARITH 0x8d5
@@ -102,7 +103,22 @@ thunk jit_enter
 	sub	rsp, 8
 	mov	r15, rdi
 	mov	r11, rsi
-	mov	[r15 + C_RSP], rsp
+	cmp	dword ptr [r15 + CODE_CHANGED], 0
+	je	1f
+	/* Code was written through its other mapping: that asks for a serializing
+	 * instruction (SDM 3A 9.1.3), and IRET is the cheap one. */
+	mov	dword ptr [r15 + CODE_CHANGED], 0
+	mov	rcx, rsp
+	mov	eax, ss
+	push	rax
+	push	rcx
+	pushfq
+	mov	eax, cs
+	push	rax
+	lea	rax, [rip + 1f]
+	push	rax
+	iretq
+1:	mov	[r15 + C_RSP], rsp
 	mov	rsp, [r15 + JIT_RSP]
 	fill
 	jmp	r11
