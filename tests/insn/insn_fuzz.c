@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,7 +22,7 @@
 #include "tests/insn/gen.h"
 #include "tests/insn/legs.h"
 
-enum { JIT_REPEATS = 3 };
+enum { JIT_REPEATS = 3, HANG_SECONDS = 20 };
 
 struct row_count {
 	uint32_t cases;     /* it was the first instruction */
@@ -32,6 +33,7 @@ struct row_count {
 struct progress {
 	struct test_case now;
 	const char *leg; /* which runs it; NULL: none */
+	uint64_t serial; /* cases begun */
 };
 
 struct fuzz {
@@ -71,6 +73,7 @@ static void run_leg(struct fuzz *z, struct guest_leg *leg, const struct test_cas
 		    struct test_result *r)
 {
 	z->progress->now = *c;
+	z->progress->serial++;
 	z->progress->leg = leg == z->jit ? "jit" : "interp";
 	guest_leg_run(leg, c, leg == z->jit ? z->jit_repeats : 1, r);
 	z->progress->leg = NULL;
@@ -449,18 +452,26 @@ static uint64_t number(const char *name, const char *text)
  * be named. Returns only in that process, -1; else its exit code. */
 static int supervise(struct fuzz *z)
 {
-	pid_t pid = fork();
+	pid_t pid = fork(), ended;
+	uint64_t seen = 0;
+	unsigned same = 0;
 	int status;
 
 	if (pid <= 0)
 		return -1;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return 1;
+	while ((ended = waitpid(pid, &status, WNOHANG)) == 0) {
+		usleep(10000);
+		same = seen == z->progress->serial && z->progress->leg ? same + 1 : 0;
+		seen = z->progress->serial;
+		if (same == HANG_SECONDS * 100)
+			kill(pid, SIGKILL);
+	}
+	if (ended < 0)
+		return 1;
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
-	printf("CRASH %s: signal %d\n", z->progress->leg ? z->progress->leg : "outside the legs",
-	       WTERMSIG(status));
+	printf("%s %s: signal %d\n", same >= HANG_SECONDS * 100 ? "HANG" : "CRASH",
+	       z->progress->leg ? z->progress->leg : "outside the legs", WTERMSIG(status));
 	if (z->progress->leg) {
 		case_describe(stdout, &z->progress->now);
 		if (z->out_dir)
