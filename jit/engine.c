@@ -91,38 +91,6 @@ _Noreturn void jit_raise(struct cpu *cpu, uint32_t vector)
 	cpu_raise_ne(cpu, (enum exception)vector);
 }
 
-void jit_unaligned_at(struct jit *j, uint64_t from)
-{
-	struct jit_block *b = NULL;
-	uint32_t page = 0;
-
-	/* @from is in cold code; blocks are in order of hot and of cold addresses */
-	uint32_t lo = 0, hi = j->block_count;
-
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-
-		if ((uint64_t)j->blocks[mid]->cold <= from)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	if (!lo)
-		return;
-	b = j->blocks[lo - 1];
-	if (b->dead)
-		return;
-	/* which instruction it was is not recorded: all of the block's get the
-	 * careful form */
-	for (page = b->eip; page < b->eip + b->guest_size; page++) {
-		unsigned slot = jit_unaligned_slot(page);
-
-		j->unaligned[slot >> 3] |= (uint8_t)(1u << (slot & 7));
-	}
-	jit_block_invalidate(j, b);
-	jit_jump_cache_clear(j);
-}
-
 static void tlb_flushed(void *engine_data)
 {
 	struct jit *j = engine_data;
