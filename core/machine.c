@@ -142,7 +142,7 @@ static void machine_reset(struct machine *m)
 /* Would cpu_service() find anything that ends a HLT? */
 static bool wake_pending(const struct cpu *cpu)
 {
-	if (cpu->nmi_pending && !cpu->nmi_blocked)
+	if (cpu->debug_hits || (cpu->nmi_pending && !cpu->nmi_blocked))
 		return true;
 	return cpu->intr_line && (cpu->eflags & FLAG_IF);
 }

@@ -33,6 +33,7 @@ _Static_assert(offsetof(struct jit_area, c_rsp) == 0, "thunks.S");
 _Static_assert(offsetof(struct jit_area, saved_flags) == 40, "thunks.S");
 _Static_assert(offsetof(struct jit_area, mask_jump) == 80, "thunks.S");
 _Static_assert(offsetof(struct jit_area, code_changed) == 188, "thunks.S");
+_Static_assert(offsetof(struct jit_area, fill_return) == 224, "thunks.S");
 _Static_assert(offsetof(struct jit_area, was_live) == 160, "thunks.S");
 _Static_assert(JUMP_CACHE_SIZE == 2048, "thunks.S");
 
@@ -158,12 +159,19 @@ static struct jit_block *block_here(struct jit *j, bool *flushed)
 	return b;
 }
 
+/* An interrupt that was let in by STI or POPF: nobody clears cpu->run for it. */
+static bool interrupt_due(const struct cpu *cpu)
+{
+	return cpu->intr_line && cpu->eflags & FLAG_IF && !cpu->shadow;
+}
+
 static void run_loop(struct jit *j)
 {
 	struct cpu *cpu = j->cpu;
 	struct jit_link *link = NULL;
 
-	while (__atomic_load_n(&cpu->run, __ATOMIC_ACQUIRE) && !cpu->halted) {
+	while (__atomic_load_n(&cpu->run, __ATOMIC_ACQUIRE) && !cpu->halted &&
+	       !interrupt_due(cpu)) {
 		struct jit_block *b = NULL;
 		uint16_t mode = jit_mode_of(cpu);
 		bool flushed = false;

@@ -99,6 +99,7 @@ struct jit_area {
 	uint64_t saved_ptr;    /* 208: r10 across a fill */
 	uint32_t mask_rest;    /* 216: what PUSHF shows of eflags besides FLAGS_ARITH */
 	uint32_t pad2;
+	uint64_t fill_return;  /* 224: where thunk_fill goes back to */
 };
 _Static_assert(sizeof(struct jit_area) <= CPU_ENGINE_AREA, "engine area too small");
 _Static_assert(offsetof(struct jit_area, mask_byte) == 56, "thunks.S");

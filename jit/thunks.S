@@ -20,6 +20,7 @@
 #define WAS_LIVE     (AREA + 160)
 #define MXCSR_HOST   (AREA + 184)
 #define CODE_CHANGED (AREA + 188)
+#define FILL_RETURN  (AREA + 224)
 
 #define JUMP_CACHE_BYTES (2048 * 8)
 #define ARITH 0x8d5
@@ -166,8 +167,9 @@ thunk jit_thunk_fill
 	mov	rdi, r15
 	mov	esi, r10d
 	mov	edx, r11d
-	mov	rcx, [rsp]
-	mov	[r15 + JIT_RSP], rsp
+	pop	rcx
+	mov	[r15 + FILL_RETURN], rcx
+	mov	[r15 + JIT_RSP], rsp	/* C may start the stack anew */
 	mov	rsp, [r15 + C_RSP]
 	call	jit_fill
 	mov	rsp, [r15 + JIT_RSP]
@@ -182,7 +184,7 @@ thunk jit_thunk_fill
 	add	al, 127
 	sahf
 	mov	rax, [r15 + 0]
-	ret
+	jmp	[r15 + FILL_RETURN]
 	.size	jit_thunk_fill, . - jit_thunk_fill
 
 /* Interpret the instruction at EIP (stored), then go on after the call, or
