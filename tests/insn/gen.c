@@ -101,6 +101,8 @@ bool generator_init(struct generator *g, uint64_t seed, bool low,
 		g->why_not[i] = row_excluded(&g->table[i]);
 		if (!g->why_not[i] && !has(opaque, g->table[i].feature))
 			g->why_not[i] = "the CPU model or this host lacks the feature";
+		if (g->table[i].id == INSN_ID_LOOP)
+			g->loop_row = (uint16_t)i;
 		g->usable[i] = !g->why_not[i];
 		g->usable_count += g->usable[i];
 	}
@@ -886,6 +888,29 @@ static uint32_t initial_gpr(struct rng *r, unsigned n)
 	return random32(r);
 }
 
+/* Turn the sequence into a loop: LOOP back to an instruction before it, a few
+ * times. ECX must be nobody else's, and no flag that one round leaves undefined
+ * may be used in the next. */
+static void add_loop(struct gen *s, const uint32_t *used, const uint32_t *undef)
+{
+	struct test_case *c = s->c;
+	struct case_insn *in = &c->insn[c->insn_count];
+	unsigned first = rng_below(s->r, c->insn_count);
+	uint32_t all_used = 0, all_undef = 0;
+
+	for (unsigned i = first; i < c->insn_count; i++) {
+		all_used |= used[i];
+		all_undef |= undef[i];
+	}
+	if (c->insn_count >= MAX_INSNS || s->last_stores_pointers || !reg_free(s, ECX) ||
+	    (all_used & all_undef))
+		return;
+	reg_fix(s, ECX, 1 + rng_below(s->r, 6));
+	*in = (struct case_insn){ .bytes = { 0xe2 }, .length = 2, .jump_at = 1, .jump_size = 1,
+				  .target = (uint8_t)first, .entry = s->g->loop_row };
+	c->insn_count++;
+}
+
 static void apply_fixups(struct gen *s)
 {
 	uint32_t starts[MAX_INSNS + 1];
@@ -910,7 +935,7 @@ bool generator_case(struct generator *g, struct test_case *c, int row, unsigned 
 		    uint64_t memory_seed)
 {
 	struct gen s = { .g = g, .r = &g->rng, .c = c };
-	uint32_t flags;
+	uint32_t flags, used[MAX_INSNS] = { 0 }, undef[MAX_INSNS] = { 0 };
 
 	memset(c, 0, sizeof(*c));
 	for (unsigned i = 0; i < 8; i++)
@@ -923,9 +948,18 @@ bool generator_case(struct generator *g, struct test_case *c, int row, unsigned 
 	c->eflags = flags | FLAG_RSVD1 | FLAG_IF;
 	c->memory_seed = memory_seed;
 	random_fx(s.r, c->fx);
-	for (unsigned i = 0; i < insns; i++)
+	for (unsigned i = 0; i < insns; i++) {
 		if (!add_insn(&s, i ? -1 : row) && !i)
 			return false;
+		if (c->insn_count) {
+			const struct insn_entry *e = &g->table[c->insn[c->insn_count - 1].entry];
+
+			used[c->insn_count - 1] = flags_used(e);
+			undef[c->insn_count - 1] = e->flags_undef;
+		}
+	}
+	if (row < 0 && rng_percent(s.r, 20))
+		add_loop(&s, used, undef);
 	flags = rng_below(s.r, 100);
 	if (flags < 80)
 		c->code_offset = rng_below(s.r, PAGE);
@@ -945,21 +979,23 @@ uint32_t case_undefined_flags(const struct test_case *c, uint32_t eip)
 	uint8_t code[MAX_CODE];
 	size_t rows;
 	const struct insn_entry *table = insn_table(&rows);
-	bool branched = false;
+	bool branched = false, looped = false;
 
 	case_layout(c, code, starts);
+	for (unsigned i = 0; i < c->insn_count; i++)
+		looped |= c->insn[i].jump_at && c->insn[i].target <= i;
 	for (unsigned i = 0; i < c->insn_count; i++) {
 		const struct insn_entry *e;
 
 		if (c->insn[i].entry >= rows)
 			continue;
 		e = &table[c->insn[i].entry];
-		if (starts[i] == eip) /* a division fault may leave its flags behind */
+		if (starts[i] == eip && !looped) /* a division fault may leave its flags behind */
 			return e->id == INSN_ID_DIV || e->id == INSN_ID_IDIV || e->id == INSN_ID_AAM ?
 				       undef | e->flags_undef : undef;
 		branched |= e->attr & INSN_BRANCH;
 		undef = undef_after(e, undef, branched);
 		all |= e->flags_undef;
 	}
-	return starts[c->insn_count] == eip || starts[c->insn_count] + 1 == eip ? undef : all;
+	return !looped && starts[c->insn_count] + 1 == eip ? undef : all;
 }

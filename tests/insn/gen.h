@@ -12,6 +12,7 @@ struct generator {
 	bool *usable;            /* per row: may be generated */
 	const char **why_not;    /* per row: reason, when not usable */
 	uint32_t usable_count;
+	uint16_t loop_row;       /* LOOP's */
 };
 
 /** generator_init - @has: which features the guest's CPU model has */
