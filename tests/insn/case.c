@@ -7,6 +7,30 @@
 
 #include "core/util.h"
 
+const struct ldt_segment case_ldt[LDT_COUNT] = {
+	[LDT_CODE16] = { CODE_BASE, CODE_PAGES * PAGE - 1, 2, false, false },
+	[LDT_CODE32] = { CODE_BASE, CODE_PAGES * PAGE - 1, 2, true, false },
+	[LDT_DATA] = { SEG_BASE, 0xffff, 0, true, false },
+	[LDT_STACK16] = { SEG_BASE, 0xffff, 0, false, false },
+	[LDT_STACK32] = { SEG_BASE, 0xffff, 0, true, false },
+	[LDT_EXPAND_DOWN] = { SEG_BASE, 0x1fff, 1, false, false },
+	[LDT_READ_ONLY] = { SEG_BASE, 0x3fff, 0, true, true },
+};
+
+#define FLAT SEL_DATA, SEL_CODE, SEL_DATA, SEL_DATA, SEL_DATA, SEL_DATA
+#define SEGMENTED(code, stack)                                                          \
+	LDT_SELECTOR(LDT_DATA), LDT_SELECTOR(code), LDT_SELECTOR(stack), LDT_SELECTOR(LDT_DATA), \
+		LDT_SELECTOR(LDT_EXPAND_DOWN), LDT_SELECTOR(LDT_READ_ONLY)
+const uint16_t case_selectors[MODE_COUNT][6] = {
+	[MODE_FLAT32] = { FLAT },
+	[MODE_SEG32] = { SEGMENTED(LDT_CODE32, LDT_STACK32) },
+	[MODE_SEG16] = { SEGMENTED(LDT_CODE16, LDT_STACK16) },
+};
+#undef FLAT
+#undef SEGMENTED
+
+static const char *const mode_names[MODE_COUNT] = { "flat32", "seg32", "seg16" };
+
 unsigned case_layout(const struct test_case *c, uint8_t code[MAX_CODE], uint32_t starts[MAX_INSNS + 1])
 {
 	uint32_t at[MAX_INSNS + 1], pos = 0;
@@ -30,7 +54,7 @@ unsigned case_layout(const struct test_case *c, uint8_t code[MAX_CODE], uint32_t
 	}
 	if (starts)
 		for (unsigned i = 0; i <= c->insn_count; i++)
-			starts[i] = CODE_BASE + c->code_offset + at[i];
+			starts[i] = case_entry_eip(c) + at[i];
 	code[pos] = 0xcc;
 	return pos + 1;
 }
@@ -122,7 +146,7 @@ void case_describe(FILE *f, const struct test_case *c)
 	uint8_t code[MAX_CODE];
 
 	case_layout(c, code, starts);
-	fprintf(f, "#");
+	fprintf(f, "# %s", mode_names[c->mode]);
 	for (unsigned i = 0; i < 8; i++)
 		if (c->gpr[i])
 			fprintf(f, " %s %x", gpr_names[i], c->gpr[i]);
@@ -142,6 +166,7 @@ void case_write(FILE *f, const struct test_case *c, const char *explanation)
 	case_describe(f, c);
 	for (unsigned i = 0; i < 8; i++)
 		fprintf(f, "%s %08x\n", gpr_names[i], c->gpr[i]);
+	fprintf(f, "mode %s\n", mode_names[c->mode]);
 	fprintf(f, "eflags %08x\noffset %x\nmemory %016" PRIx64 "\n", c->eflags,
 		c->code_offset, c->memory_seed);
 	for (unsigned i = 0; i < c->insn_count; i++) {
@@ -187,7 +212,7 @@ static bool read_insn(struct test_case *c, const char *hex, const char *rest)
 		return false;
 	in->length = (uint8_t)n;
 	in->entry = UINT16_MAX;
-	if (insn_decode(&d, true, in->bytes, n) == DECODE_OK)
+	if (insn_decode(&d, case_code32(c), in->bytes, n) == DECODE_OK)
 		in->entry = (uint16_t)(d.entry - insn_table(&rows));
 	if (sscanf(rest, " jump %u %u %u", &at, &size, &target) == 3) {
 		if (at + size > n || size > 4 || target > MAX_INSNS)
@@ -214,6 +239,12 @@ static bool read_line(struct test_case *c, const char *text)
 			c->gpr[i] = a;
 			return true;
 		}
+	}
+	if (sscanf(text, "mode %15s", word) == 1) {
+		for (c->mode = 0; c->mode < MODE_COUNT; c->mode++)
+			if (!strcmp(word, mode_names[c->mode]))
+				return true;
+		return false;
 	}
 	if (sscanf(text, "eflags %x", &c->eflags) == 1)
 		return true;

@@ -19,7 +19,8 @@ enum {
 	LOW_BASE = 0x8000,       /* for 16-bit addresses */
 	CODE_BASE = 0x10000000,
 	DATA_BASE = 0x20000000,  /* two pages, then a read-only one, then nothing */
-	STACK_BASE = 0x30000000, /* with nothing on both sides */
+	STACK_BASE = 0x20008000, /* with nothing on both sides */
+	SEG_BASE = 0x1ffff000,   /* of the LDT's data segments: all of that is within 64 KiB */
 	PAGE = 4096,
 	LOW_PAGES = 2, CODE_PAGES = 2, DATA_PAGES = 3, STACK_PAGES = 2,
 	ARENA_LOW = 0,
@@ -29,6 +30,41 @@ enum {
 	SEL_CODE = 0x23,         /* as Linux has them, so that the host agrees */
 	SEL_DATA = 0x2b,
 };
+
+/* Segments of a case. In the latter two all of them are in the LDT: code starts at
+ * CODE_BASE and data at SEG_BASE, with limits. */
+enum case_mode {
+	MODE_FLAT32,
+	MODE_SEG32,
+	MODE_SEG16, /* 16-bit code and stack */
+	MODE_COUNT,
+};
+
+/* The LDT, byte for byte the same in both kinds of leg. */
+enum {
+	LDT_CODE16, LDT_CODE32,
+	LDT_DATA,        /* writable */
+	LDT_STACK16, LDT_STACK32,
+	LDT_EXPAND_DOWN, /* valid from offset 0x2000 on */
+	LDT_READ_ONLY,   /* ends with the data pages */
+	LDT_COUNT,
+};
+#define LDT_SELECTOR(n) ((n) << 3 | 7)
+
+/* What an LDT entry is, in modify_ldt()'s words. */
+struct ldt_segment {
+	uint32_t base, limit;
+	uint8_t contents; /* 0 data, 1 expand-down, 2 code */
+	bool wide;        /* D/B */
+	bool read_only;   /* code: execute only */
+};
+extern const struct ldt_segment case_ldt[LDT_COUNT];
+/* Selectors of ES, CS, SS, DS, FS, GS at the start, by mode. */
+extern const uint16_t case_selectors[MODE_COUNT][6];
+
+/* A 16-bit stack keeps the upper half of ESP as it was when SS was loaded: in the
+ * host leg by IRETQ, from a stack at this address. */
+#define CASE_ESP_HIGH 0x6b5e0000u
 
 enum {
 	MAX_INSNS = 8,
@@ -56,6 +92,7 @@ struct case_poke {
 struct test_case {
 	uint32_t gpr[8];
 	uint32_t eflags;
+	uint32_t mode;        /* enum case_mode */
 	uint32_t code_offset; /* of the first instruction in the code pages */
 	uint64_t memory_seed;
 	uint32_t insn_count;
@@ -85,8 +122,23 @@ struct test_result {
 };
 
 /** case_layout - place the instructions, patch relative jumps; returns the length
- *  with the final INT3. @starts: linear address of each and of the end; may be NULL */
+ *  with the final INT3. @starts: EIP of each and of the end; may be NULL */
 unsigned case_layout(const struct test_case *c, uint8_t code[MAX_CODE], uint32_t starts[MAX_INSNS + 1]);
+
+static inline bool case_code32(const struct test_case *c) { return c->mode != MODE_SEG16; }
+static inline uint32_t case_code_base(const struct test_case *c)
+{
+	return c->mode == MODE_FLAT32 ? 0 : CODE_BASE;
+}
+static inline uint32_t case_data_base(const struct test_case *c)
+{
+	return c->mode == MODE_FLAT32 ? 0 : SEG_BASE;
+}
+/** case_entry_eip - where it starts */
+static inline uint32_t case_entry_eip(const struct test_case *c)
+{
+	return CODE_BASE + c->code_offset - case_code_base(c);
+}
 
 /** case_code_pages - the bytes of both code pages: INT3 everywhere else */
 void case_code_pages(const struct test_case *c, uint8_t pages[CODE_PAGES * PAGE]);

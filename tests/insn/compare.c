@@ -100,7 +100,7 @@ static bool in_pointers(const struct test_case *c, uint32_t linear)
 	for (unsigned i = 0; i < c->insn_count; i++) {
 		uint32_t at, first, last;
 
-		if (insn_decode(&in, true, c->insn[i].bytes, c->insn[i].length) != DECODE_OK)
+		if (insn_decode(&in, case_code32(c), c->insn[i].bytes, c->insn[i].length) != DECODE_OK)
 			continue;
 		switch (in.entry->id) {
 		case INSN_ID_FNSTENV:
@@ -119,6 +119,7 @@ static bool in_pointers(const struct test_case *c, uint32_t linear)
 		     (in.index >= 0 ? c->gpr[in.index] << in.scale : 0);
 		if (in.adsize == 2)
 			at &= 0xffff;
+		at += case_data_base(c);
 		/* aligned words that hold any of those bytes */
 		if (linear + 3 - (at + first) < last - first + 3)
 			return true;
@@ -174,8 +175,9 @@ static bool big_operand(const struct insn_entry *e)
 }
 
 /* Two exceptions at one instruction whose order is not architectural: alignment
- * (#AC, or #GP of a 16-byte operand) against a page fault, and #GP or none for an
- * operand that goes round the end of a 4 GiB segment. */
+ * (#AC, or #GP of a 16-byte operand) against a page fault or the segment's limit,
+ * and #GP or none for an operand that goes round the end of a 4 GiB segment. Nor
+ * is it which EIP a #GP has when LOOP falls through over the end of CS. */
 static bool either_is_right(const struct test_case *c, const struct test_result *want,
 			    const struct test_result *got)
 {
@@ -188,10 +190,15 @@ static bool either_is_right(const struct test_case *c, const struct test_result 
 	/* AMD checks the alignment of where ENTER leaves ESP */
 	if (want->vector == EXC_AC && e && e->id == INSN_ID_ENTER)
 		return true;
+	if (want->vector == EXC_GP && got->vector == EXC_GP && c->mode != MODE_FLAT32 &&
+	    got->eip == CODE_PAGES * PAGE && e && (e->attr & INSN_BRANCH))
+		return true;
 	if (want->eip != got->eip || want->vector == got->vector)
 		return false;
 	if (vectors & 1u << EXC_AC)
 		return want->eflags & FLAG_AC && vectors & (1u << EXC_PF | 1u << EXC_GP);
+	if (vectors == (1u << EXC_GP | 1u << EXC_SS))
+		return e && (e->attr & INSN_ALIGN16);
 	if (!(vectors & 1u << EXC_PF))
 		return false;
 	if (e && (e->id == INSN_ID_RETF || e->id == INSN_ID_IRET)) /* AMD looks for an outer stack first */
@@ -243,7 +250,9 @@ enum verdict results_compare(const struct test_case *c, const struct test_result
 			compare32(&t, sreg[i], want->sreg[i], got->sreg[i]);
 	compare_fx(&t, want->fx, got->fx, e && (e->attr & INSN_MMX),
 		   want->vector == EXC_XM ? loose_mxcsr(e, load_le32(want->fx + 24)) : 0);
-	compare_arena(c, &t, want->arena, got->arena);
+	/* AMD pushes before it finds that the target of a far call is beyond its limit */
+	if (!(e && e->id == INSN_ID_CALLF && want->vector == EXC_GP))
+		compare_arena(c, &t, want->arena, got->arena);
 	return t.differences ? DIFFER : AGREE;
 }
 
@@ -282,7 +291,8 @@ void case_shrink(struct test_case *c, bool (*differs)(void *opaque, const struct
 		TRY((memmove(&t.poke[i], &t.poke[i + 1], (t.poke_count - i - 1) * sizeof(t.poke[0])),
 		     t.poke_count--, memset(&t.poke[t.poke_count], 0, sizeof(t.poke[0]))));
 	for (unsigned i = 0; i < 8; i++)
-		TRY(t.gpr[i] = i == ESP ? STACK_BASE + PAGE : 0);
+		TRY(t.gpr[i] = i != ESP ? 0 : STACK_BASE + PAGE - case_data_base(&t) +
+					      (t.mode == MODE_SEG16 ? CASE_ESP_HIGH : 0));
 	TRY(t.eflags = FLAG_RSVD1 | FLAG_IF);
 	for (uint32_t bit = 1; bit < 1u << 22; bit <<= 1)
 		if ((c->eflags & bit) && bit != FLAG_RSVD1 && bit != FLAG_IF)
@@ -295,6 +305,7 @@ void case_shrink(struct test_case *c, bool (*differs)(void *opaque, const struct
 	for (unsigned i = 32; i < FX_SIZE; i += 16)
 		TRY(memset(t.fx + i, 0, 16));
 	for (unsigned i = 0; i < 8; i++)
-		TRY(t.gpr[i] &= 0xff);
+		if (i != ESP)
+			TRY(t.gpr[i] &= 0xff);
 #undef TRY
 }

@@ -45,8 +45,9 @@ struct gen {
 struct draft {
 	const struct insn_entry *e;
 	bool p66, p67, mem;
+	bool o16, a16;       /* operand and address size are 16 bits */
 	uint8_t reg, rm;
-	uint32_t target;     /* linear address the memory operand should have */
+	uint32_t target;     /* offset the memory operand should have in its segment */
 	unsigned bytes;      /* roughly the operand's size */
 	uint8_t out[INSN_MAX_LENGTH + 16];
 	unsigned n;
@@ -86,12 +87,13 @@ static const char *row_excluded(const struct insn_entry *e)
 	return NULL;
 }
 
-bool generator_init(struct generator *g, uint64_t seed, bool low,
+bool generator_init(struct generator *g, uint64_t seed, bool low, bool segments,
 		    bool (*has)(void *opaque, enum insn_feature f), void *opaque)
 {
 	memset(g, 0, sizeof(*g));
 	g->rng.state = seed;
 	g->low = low;
+	g->segments = segments;
 	g->table = insn_table(&g->rows);
 	g->usable = calloc(g->rows, sizeof(*g->usable));
 	g->why_not = calloc(g->rows, sizeof(*g->why_not));
@@ -142,7 +144,10 @@ static uint16_t random_selector(struct rng *r)
 {
 	static const uint16_t list[] = { SEL_DATA, SEL_DATA, SEL_DATA, SEL_CODE, 0, 3, 0x28, 0x2a, 0x20,
 					 0x18, 0x1b, 0x10, 0x08, 0x40, 0x43, 0x4b, 0x27, 0x2f,
-					 0x80, 0xfff8, 0xffff, 0x29, 0x22 };
+					 0x80, 0xfff8, 0xffff, 0x29, 0x22,
+					 LDT_SELECTOR(LDT_DATA), LDT_SELECTOR(LDT_DATA),
+					 LDT_SELECTOR(LDT_STACK16), LDT_SELECTOR(LDT_EXPAND_DOWN),
+					 LDT_SELECTOR(LDT_READ_ONLY), LDT_SELECTOR(LDT_CODE16) };
 
 	return list[rng_below(r, ARRAY_SIZE(list))];
 }
@@ -155,7 +160,7 @@ static uint32_t address_in(struct rng *r, uint32_t base, uint32_t size, unsigned
 	return at & ~(align - 1);
 }
 
-static uint32_t random_target(struct gen *s, const struct draft *d)
+static uint32_t random_linear(struct gen *s, const struct draft *d)
 {
 	struct rng *r = s->r;
 	unsigned bytes = d->bytes ? d->bytes : 4, how = rng_below(r, 100);
@@ -164,7 +169,7 @@ static uint32_t random_target(struct gen *s, const struct draft *d)
 
 	if ((d->e->attr & INSN_ALIGN16) && rng_percent(r, 85))
 		align = 16;
-	if (d->p67) {
+	if (d->a16 && s->c->mode == MODE_FLAT32) {
 		if (how < 90)
 			return address_in(r, LOW_BASE, LOW_PAGES * PAGE, bytes, align);
 		return (uint16_t)random32(r);
@@ -188,6 +193,12 @@ static uint32_t random_target(struct gen *s, const struct draft *d)
 	return (d->e->attr & INSN_ALIGN16) && rng_percent(r, 60) ? t & ~15u : t;
 }
 
+/* The same as an offset in the case's data segments. */
+static uint32_t random_target(struct gen *s, const struct draft *d)
+{
+	return random_linear(s, d) - case_data_base(s->c);
+}
+
 static bool reg_free(const struct gen *s, unsigned n) { return !((s->fixed | s->dirty) >> n & 1); }
 static bool reg_known(const struct gen *s, unsigned n) { return !(s->dirty >> n & 1); }
 
@@ -199,11 +210,11 @@ static void reg_fix(struct gen *s, unsigned n, uint32_t value)
 	}
 }
 
-static void poke(struct gen *s, uint32_t linear, uint32_t value)
+static void poke(struct gen *s, uint32_t address, uint32_t value)
 {
 	uint32_t offset;
 
-	if (s->c->poke_count >= MAX_POKES || !arena_offset(linear, &offset) || offset > ARENA_SIZE - 4)
+	if (s->c->poke_count >= MAX_POKES || !arena_offset(case_data_base(s->c) + address, &offset) || offset > ARENA_SIZE - 4)
 		return;
 	s->c->poke[s->c->poke_count++] = (struct case_poke){ offset, value };
 }
@@ -217,11 +228,11 @@ static void add_fixup(struct gen *s, enum fixup_kind kind, unsigned index, unsig
 }
 
 /* A poke that will hold the address of a later instruction. */
-static void poke_label(struct gen *s, uint32_t linear)
+static void poke_label(struct gen *s, uint32_t address)
 {
 	unsigned before = s->c->poke_count;
 
-	poke(s, linear, 0);
+	poke(s, address, 0);
 	if (s->c->poke_count > before)
 		add_fixup(s, FIXUP_POKE, before, 0, 4);
 }
@@ -331,9 +342,9 @@ static void memory32(struct gen *s, struct draft *d)
 
 /* ---- one instruction ---- */
 
-static unsigned size_of(uint8_t size, bool p66)
+static unsigned size_of(uint8_t size, bool o16)
 {
-	unsigned v = p66 ? 2 : 4;
+	unsigned v = o16 ? 2 : 4;
 
 	switch ((enum op_size)size) {
 	case SZ_B: return 1;
@@ -352,8 +363,8 @@ static unsigned size_of(uint8_t size, bool p66)
 	case SZ_DQ:
 	case SZ_PS:
 	case SZ_PD: return 16;
-	case SZ_ENV: return p66 ? 14 : 28;
-	case SZ_FSAVE: return p66 ? 94 : 108;
+	case SZ_ENV: return o16 ? 14 : 28;
+	case SZ_FSAVE: return o16 ? 94 : 108;
 	case SZ_FXSAVE: return 512;
 	case SZ_0: return 0;
 	}
@@ -397,8 +408,10 @@ static void put_prefixes(struct gen *s, struct draft *d)
 	if (e->need == NEED_ANY || ((e->need == NEED_F2 || e->need == NEED_F3) && entry_sized(e)))
 		d->p66 = rng_percent(s->r, entry_sized(e) ? 22 : 2);
 	if (e->id == INSN_ID_BSWAP) /* undefined with a 16-bit operand */
-		d->p66 = false;
+		d->p66 = !case_code32(s->c);
 	d->p67 = rng_percent(s->r, reaches || (e->attr & INSN_COND) ? 10 : 1);
+	d->o16 = case_code32(s->c) == d->p66;
+	d->a16 = case_code32(s->c) == d->p67;
 	if (d->p66)
 		p[n++] = 0x66;
 	if (d->p67)
@@ -430,7 +443,7 @@ static void put_immediates(struct gen *s, struct draft *d, struct case_insn *out
 	uint32_t v;
 
 	for (unsigned i = 0; i < 4; i++) {
-		unsigned bytes = size_of(e->op[i].size, d->p66);
+		unsigned bytes = size_of(e->op[i].size, d->o16);
 
 		switch (e->op[i].addr) {
 		case OP_I:
@@ -439,7 +452,7 @@ static void put_immediates(struct gen *s, struct draft *d, struct case_insn *out
 				v = 3; /* the host's system call */
 			if (e->id == INSN_ID_ENTER && rng_percent(s->r, 80))
 				v &= i ? 0xe1 : 0x7c;
-			if ((e->id == INSN_ID_SHLD || e->id == INSN_ID_SHRD) && d->p66)
+			if ((e->id == INSN_ID_SHLD || e->id == INSN_ID_SHRD) && d->o16)
 				v &= 0xef; /* over 16 bits the result is undefined */
 			if ((e->id == INSN_ID_RET || e->id == INSN_ID_RETF) && rng_percent(s->r, 80))
 				v &= 0x1c;
@@ -452,13 +465,13 @@ static void put_immediates(struct gen *s, struct draft *d, struct case_insn *out
 			put(d, 0, bytes);
 			break;
 		case OP_A:
-			if (bytes == 6)
-				add_fixup(s, FIXUP_BYTES, s->c->insn_count, d->n, 4);
+			if (bytes == 6 || s->c->mode != MODE_FLAT32)
+				add_fixup(s, FIXUP_BYTES, s->c->insn_count, d->n, bytes - 2);
 			put(d, 0, bytes - 2);
-			put(d, rng_percent(s->r, 70) ? SEL_CODE : random_selector(s->r), 2);
+			put(d, rng_percent(s->r, 70) ? case_selectors[s->c->mode][CS] : random_selector(s->r), 2);
 			break;
 		case OP_O:
-			put(d, d->target, d->p67 ? 2 : 4);
+			put(d, d->target, d->a16 ? 2 : 4);
 			break;
 		default:
 			break;
@@ -471,7 +484,9 @@ static void set_scene(struct gen *s, struct draft *d)
 {
 	const struct insn_entry *e = d->e;
 	struct rng *r = s->r;
-	uint32_t esp = s->c->gpr[ESP];
+	uint32_t esp = s->c->mode == MODE_SEG16 ? s->c->gpr[ESP] & 0xffff : s->c->gpr[ESP];
+	uint16_t code = case_selectors[s->c->mode][CS];
+	unsigned unit = d->o16 ? 2 : 4;
 	bool stack_known = reg_known(s, ESP);
 
 	if (e->attr & INSN_STRING) {
@@ -511,7 +526,7 @@ static void set_scene(struct gen *s, struct draft *d)
 		break;
 	case INSN_ID_SHLD:
 	case INSN_ID_SHRD:
-		if (d->p66)
+		if (d->o16)
 			reg_fix(s, ECX, random32(r) & ~0x10u);
 		break;
 	case INSN_ID_RET:
@@ -523,9 +538,9 @@ static void set_scene(struct gen *s, struct draft *d)
 		if (!stack_known)
 			break;
 		poke_label(s, esp);
-		poke(s, esp + 4, rng_percent(r, 80) ? SEL_CODE : random_selector(r));
+		poke(s, esp + unit, rng_percent(r, 80) ? code : random_selector(r));
 		if (e->id == INSN_ID_IRET)
-			poke(s, esp + 8, random32(r) & ~(rng_percent(r, 90) ? FLAG_TF | FLAG_VM | FLAG_NT : 0u));
+			poke(s, esp + 2 * unit, random32(r) & ~(rng_percent(r, 90) ? FLAG_TF | FLAG_VM | FLAG_NT : 0u));
 		break;
 	case INSN_ID_POPF:
 		if (stack_known && rng_percent(r, 85))
@@ -556,13 +571,13 @@ static void set_scene(struct gen *s, struct draft *d)
 		break;
 	}
 	case INSN_ID_LES: case INSN_ID_LDS: case INSN_ID_LSS: case INSN_ID_LFS: case INSN_ID_LGS:
-		poke(s, d->target + (d->p66 ? 2 : 4), random_selector(r));
+		poke(s, d->target + unit, random_selector(r));
 		break;
 	case INSN_ID_CALLF:
 	case INSN_ID_JMPF:
-		if (d->mem && !d->p66) {
+		if (d->mem) {
 			poke_label(s, d->target);
-			poke(s, d->target + 4, rng_percent(r, 70) ? SEL_CODE : random_selector(r));
+			poke(s, d->target + unit, rng_percent(r, 70) ? code : random_selector(r));
 		}
 		break;
 	case INSN_ID_CALL:
@@ -698,7 +713,7 @@ static bool draft_row(struct gen *s, const struct insn_entry *e, struct case_ins
 	for (unsigned i = 0; i < 4; i++)
 		switch (e->op[i].addr) {
 		case OP_E: case OP_M: case OP_W: case OP_Q: case OP_O:
-			d.bytes = size_of(e->op[i].size, d.p66);
+			d.bytes = size_of(e->op[i].size, d.o16);
 		}
 	d.target = random_target(s, &d);
 	if (e->map != MAP_1)
@@ -709,13 +724,13 @@ static bool draft_row(struct gen *s, const struct insn_entry *e, struct case_ins
 	if (e->attr & INSN_MODRM) {
 		if (!d.mem)
 			put(&d, 0xc0 | d.reg << 3 | d.rm, 1);
-		else if (d.p67)
+		else if (d.a16)
 			memory16(s, &d);
 		else
 			memory32(s, &d);
 	}
 	put_immediates(s, &d, out);
-	if (d.n <= INSN_MAX_LENGTH && insn_decode(&in, true, d.out, d.n) == DECODE_OK &&
+	if (d.n <= INSN_MAX_LENGTH && insn_decode(&in, case_code32(s->c), d.out, d.n) == DECODE_OK &&
 	    in.length == d.n && in.entry == e &&
 	    (!stores_pointers(e) || address_known(s, &in))) {
 		s->last_stores_pointers = stores_pointers(e);
@@ -729,7 +744,7 @@ static bool draft_row(struct gen *s, const struct insn_entry *e, struct case_ins
 	}
 	/* An illegal LOCK is worth a case too, whatever the decoder says. */
 	if (d.n <= INSN_MAX_LENGTH && memchr(d.out, 0xf0, d.n > 4 ? 4 : d.n) &&
-	    insn_decode(&in, true, d.out, d.n) == DECODE_INVALID && !out->jump_at) {
+	    insn_decode(&in, case_code32(s->c), d.out, d.n) == DECODE_INVALID && !out->jump_at) {
 		memcpy(out->bytes, d.out, d.n);
 		out->length = (uint8_t)d.n;
 		out->entry = (uint16_t)(e - s->g->table);
@@ -874,7 +889,7 @@ static void random_fx(struct rng *r, uint8_t fx[FX_SIZE])
 		store_le64(fx + i, random64(r));
 }
 
-static uint32_t initial_gpr(struct rng *r, unsigned n)
+static uint32_t initial_linear(struct rng *r, unsigned n)
 {
 	unsigned how = rng_below(r, 100);
 
@@ -911,6 +926,18 @@ static void add_loop(struct gen *s, const uint32_t *used, const uint32_t *undef)
 	c->insn_count++;
 }
 
+static uint32_t initial_gpr(struct gen *s, unsigned n)
+{
+	uint32_t v = initial_linear(s->r, n);
+
+	/* pointers become offsets in the data segments */
+	if (v - DATA_BASE < 0x10000)
+		v -= case_data_base(s->c);
+	if (n == ESP && s->c->mode == MODE_SEG16)
+		v = CASE_ESP_HIGH | (v & 0xffff);
+	return v;
+}
+
 static void apply_fixups(struct gen *s)
 {
 	uint32_t starts[MAX_INSNS + 1];
@@ -938,8 +965,10 @@ bool generator_case(struct generator *g, struct test_case *c, int row, unsigned 
 	uint32_t flags, used[MAX_INSNS] = { 0 }, undef[MAX_INSNS] = { 0 };
 
 	memset(c, 0, sizeof(*c));
+	if (g->segments && rng_percent(s.r, 30))
+		c->mode = rng_percent(s.r, 50) ? MODE_SEG16 : MODE_SEG32;
 	for (unsigned i = 0; i < 8; i++)
-		c->gpr[i] = initial_gpr(s.r, i);
+		c->gpr[i] = initial_gpr(&s, i);
 	flags = (uint32_t)rng_next(s.r) & FLAGS_ARITH;
 	if (rng_percent(s.r, 20))
 		flags |= FLAG_DF;

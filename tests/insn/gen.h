@@ -7,6 +7,7 @@
 struct generator {
 	struct rng rng;
 	bool low;                /* 16-bit addresses have memory behind them */
+	bool segments;           /* other modes than flat too */
 	const struct insn_entry *table;
 	size_t rows;
 	bool *usable;            /* per row: may be generated */
@@ -16,7 +17,7 @@ struct generator {
 };
 
 /** generator_init - @has: which features the guest's CPU model has */
-bool generator_init(struct generator *g, uint64_t seed, bool low,
+bool generator_init(struct generator *g, uint64_t seed, bool low, bool segments,
 		    bool (*has)(void *opaque, enum insn_feature f), void *opaque);
 void generator_finish(struct generator *g);
 

@@ -27,6 +27,7 @@
 enum {
 	SYS_PAGES = 5,
 	SYS_GDT = 0,
+	SYS_LDT = 0x100,
 	SYS_IDT = 0x800,
 	SYS_TSS = 0x1000,
 	SYS_HANDLERS = 0x2000, /* 16 bytes each */
@@ -35,6 +36,7 @@ enum {
 	SEL_KERNEL_CODE = 0x08,
 	SEL_KERNEL_DATA = 0x18,
 	SEL_TSS = 0x40,
+	SEL_LDT = 0x50,
 	STOP_PORT = 0xf4,
 	/* physical */
 	PHYS_PDPT = 0x1000,
@@ -84,6 +86,15 @@ static void gdt_set(struct guest_leg *g, unsigned selector, uint64_t value)
 	store_le64(g->ram + PHYS_SYS + SYS_GDT + (selector & ~7u), value);
 }
 
+static uint64_t ldt_descriptor(const struct ldt_segment *s)
+{
+	uint64_t type = (uint64_t)(!s->read_only << 1 | s->contents << 2 | 1);
+
+	return (s->limit & 0xffff) | (uint64_t)(s->base & 0xffffff) << 16 |
+	       (type | 0xf0) << 40 | (uint64_t)(s->limit >> 16 & 15) << 48 |
+	       (uint64_t)s->wide << 54 | (uint64_t)(s->base >> 24) << 56;
+}
+
 static void make_tables(struct guest_leg *g, bool low)
 {
 	uint8_t *sys = g->ram + PHYS_SYS;
@@ -110,6 +121,8 @@ static void make_tables(struct guest_leg *g, bool low)
 	gdt_set(g, 0x78, 0x0040f50000000000);
 	gdt_set(g, SEL_TSS, 0x67 | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24) << 56);
 
+	for (unsigned i = 0; i < LDT_COUNT; i++)
+		store_le64(sys + SYS_LDT + 8 * i, ldt_descriptor(&case_ldt[i]));
 	store_le32(sys + SYS_TSS + 4, SYS_BASE + SYS_STACK_TOP);
 	store_le16(sys + SYS_TSS + 8, SEL_KERNEL_DATA);
 	store_le16(sys + SYS_TSS + 102, 104); /* no I/O bitmap */
@@ -178,7 +191,8 @@ static void system_state(struct guest_leg *g)
 	cpu->idtr_limit = 256 * 8 - 1;
 	cpu->tr = (struct segment){ .base = SYS_BASE + SYS_TSS, .limit = 0x67,
 				    .selector = SEL_TSS, .attr = 0x8b };
-	memset(&cpu->ldtr, 0, sizeof(cpu->ldtr));
+	cpu->ldtr = (struct segment){ .base = SYS_BASE + SYS_LDT, .limit = LDT_COUNT * 8 - 1,
+				      .selector = SEL_LDT, .attr = 0x82 };
 	mmu_flush(cpu, true);
 }
 
@@ -231,9 +245,18 @@ bool guest_leg_has(const struct guest_leg *g, enum insn_feature f)
 
 /* ---- running a case ---- */
 
-static void set_segment(struct cpu *cpu, unsigned n, uint16_t selector, uint16_t attr)
+static void set_segment(struct cpu *cpu, unsigned n, uint16_t selector)
 {
-	cpu->seg[n] = (struct segment){ .limit = 0xffffffff, .selector = selector, .attr = attr };
+	const struct ldt_segment *s = &case_ldt[selector >> 3 < LDT_COUNT ? selector >> 3 : 0];
+	struct segment *out = &cpu->seg[n];
+
+	*out = (struct segment){ .limit = 0xffffffff, .selector = selector,
+				 .attr = selector == SEL_CODE ? 0xc0fb : 0xc0f3 };
+	if (!(selector & 4))
+		return;
+	out->base = s->base;
+	out->limit = s->limit;
+	out->attr = (uint16_t)(ldt_descriptor(s) >> 40 & 0xf0ff);
 }
 
 static void prepare(struct guest_leg *g, const struct test_case *c)
@@ -246,11 +269,9 @@ static void prepare(struct guest_leg *g, const struct test_case *c)
 	for (unsigned i = 0; i < 8; i++)
 		cpu->gpr[i] = c->gpr[i];
 	cpu->eflags = c->eflags;
-	cpu->eip = cpu->insn_eip = CODE_BASE + c->code_offset;
-	set_segment(cpu, CS, SEL_CODE, 0xc0fb);
+	cpu->eip = cpu->insn_eip = case_entry_eip(c);
 	for (unsigned i = 0; i < SREG_COUNT; i++)
-		if (i != CS)
-			set_segment(cpu, i, SEL_DATA, 0xc0f3);
+		set_segment(cpu, i, case_selectors[c->mode][i]);
 	cpu->cpl = 3;
 	cpu->cr2 = 0;
 	cpu->cr0 &= ~CR0_TS;

@@ -1,6 +1,5 @@
 /* From 64-bit to 32-bit user mode: IRETQ loads CS, SS, EIP, ESP and EFLAGS at
- * once, with everything else already in place. 0x23 and 0x2b are Linux's 32-bit
- * code segment and its data segment. */
+ * once, with everything else already in place. */
 #include "tests/insn/host_leg_priv.h"
 
 	.text
@@ -8,20 +7,25 @@
 	.hidden host_enter
 	.type host_enter, @function
 host_enter:
-	mov	$0x2b, %ecx
-	mov	%ecx, %ds
-	mov	%ecx, %es
-	mov	%ecx, %fs
-	mov	%ecx, %gs
 	mov	$HOST_CONTEXT, %r8d
+	mov	$HOST_STACK_PAGE + 4096, %esp
+	movzwl	HC_SREG(%r8), %ecx
+	mov	%ecx, %es
+	movzwl	HC_SREG+6(%r8), %ecx
+	mov	%ecx, %ds
+	movzwl	HC_SREG+8(%r8), %ecx
+	mov	%ecx, %fs
+	movzwl	HC_SREG+10(%r8), %ecx
+	mov	%ecx, %gs
 	fxrstor	HC_FX(%r8)
+	movzwl	HC_SREG+4(%r8), %ecx
 	push	%rcx			/* SS */
 	mov	HC_GPR+16(%r8), %eax
 	push	%rax			/* ESP */
 	mov	HC_EFLAGS(%r8), %eax
 	push	%rax
-	mov	$0x23, %eax
-	push	%rax
+	movzwl	HC_SREG+2(%r8), %eax
+	push	%rax			/* CS */
 	mov	HC_EIP(%r8), %eax
 	push	%rax
 	mov	HC_GPR(%r8), %eax

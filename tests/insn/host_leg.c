@@ -11,6 +11,7 @@
  */
 #include "tests/insn/legs.h"
 
+#include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <errno.h>
 #include <setjmp.h>
@@ -28,10 +29,13 @@
 #include "core/util.h"
 #include "tests/insn/host_leg_priv.h"
 
+enum { HOST_CODE64 = 0x33 };
+
 struct host_context {
 	_Alignas(64) uint8_t fx[512];
 	uint32_t gpr[8];
 	uint32_t eflags, eip;
+	uint16_t sreg[6];
 	uint64_t fs_base;
 	struct test_result *result;
 	uint8_t *arena;
@@ -45,6 +49,8 @@ struct host_context {
 _Static_assert(offsetof(struct host_context, gpr) == HC_GPR, "layout");
 _Static_assert(offsetof(struct host_context, eflags) == HC_EFLAGS, "layout");
 _Static_assert(offsetof(struct host_context, eip) == HC_EIP, "layout");
+_Static_assert(offsetof(struct host_context, sreg) == HC_SREG, "layout");
+_Static_assert(HOST_STACK_PAGE == CASE_ESP_HIGH, "the upper half of ESP on a 16-bit stack");
 
 static struct host_context *context(void)
 {
@@ -55,7 +61,7 @@ static struct host_context *context(void)
 struct host_shared {
 	unsigned count;
 	unsigned done; /* cases finished, counting up while the child works */
-	bool low;
+	bool low, ldt;
 	struct test_case cases[BATCH_MAX];
 	struct test_result results[BATCH_MAX];
 };
@@ -64,8 +70,7 @@ struct host_leg {
 	pid_t pid;
 	int to_child, from_child; /* a byte each way: go, ready */
 	struct host_shared *shared;
-	bool low;
-	unsigned first;  /* of the part of the batch the child was given last */
+	bool low, ldt;
 	bool running;
 };
 
@@ -123,7 +128,7 @@ __attribute__((no_stack_protector)) static void host_fault(int sig, siginfo_t *i
 	(void)info;
 	__asm__ volatile("mov %%fs, %0" : "=rm"(fs));
 	host_restore_thread(hc);
-	if (!hc->inside || (uint16_t)uc->uc_mcontext.gregs[REG_CSGSFS] != SEL_CODE)
+	if (!hc->inside || (uint16_t)uc->uc_mcontext.gregs[REG_CSGSFS] == HOST_CODE64)
 		_exit(3);
 	hc->inside = false;
 	host_take_state(hc, uc, OUTCOME_EXCEPTION, fs);
@@ -171,6 +176,9 @@ static uint8_t *host_map(struct host_shared *sh)
 	    mmap((void *)HOST_CONTEXT, sizeof(struct host_context), PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != (void *)HOST_CONTEXT)
 		return NULL;
+	if (mmap((void *)HOST_STACK_PAGE, PAGE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != (void *)HOST_STACK_PAGE)
+		return NULL;
 	sh->low = map_view(fd, LOW_BASE, LOW_PAGES, ARENA_LOW, PROT_READ | PROT_WRITE);
 	if (!map_view(fd, CODE_BASE, CODE_PAGES, ARENA_SIZE, PROT_READ | PROT_EXEC) ||
 	    !map_view(fd, DATA_BASE, DATA_PAGES - 1, ARENA_DATA, PROT_READ | PROT_WRITE) ||
@@ -179,6 +187,21 @@ static uint8_t *host_map(struct host_shared *sh)
 	    !map_view(fd, STACK_BASE, STACK_PAGES, ARENA_STACK, PROT_READ | PROT_WRITE))
 		return NULL;
 	return alias;
+}
+
+/* The segments of the LDT; false where the kernel has no modify_ldt(). */
+static bool host_ldt(void)
+{
+	for (unsigned i = 0; i < LDT_COUNT; i++) {
+		const struct ldt_segment *s = &case_ldt[i];
+		struct user_desc d = { .entry_number = i, .base_addr = s->base, .limit = s->limit,
+				       .seg_32bit = s->wide, .contents = s->contents,
+				       .read_exec_only = s->read_only };
+
+		if (syscall(SYS_modify_ldt, 0x11, &d, sizeof(d)))
+			return false;
+	}
+	return true;
 }
 
 static void host_signals(void)
@@ -212,7 +235,8 @@ static void host_run(struct host_context *hc, const struct test_case *c, struct 
 	memcpy(hc->fx, c->fx, FX_SIZE);
 	memcpy(hc->gpr, c->gpr, sizeof(hc->gpr));
 	hc->eflags = c->eflags;
-	hc->eip = CODE_BASE + c->code_offset;
+	hc->eip = case_entry_eip(c);
+	memcpy(hc->sreg, case_selectors[c->mode], sizeof(hc->sreg));
 	hc->result = r;
 	if (!sigsetjmp(hc->back, 0)) {
 		hc->inside = true;
@@ -228,6 +252,7 @@ static _Noreturn void host_child(struct host_shared *sh, int in, int out)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	alias = host_map(sh);
+	sh->ldt = host_ldt();
 	if (!alias || write(out, &byte, 1) != 1)
 		_exit(2);
 	hc = context();
@@ -331,6 +356,7 @@ struct host_leg *host_leg_create(struct error *err)
 		return NULL;
 	}
 	h->low = h->shared->low;
+	h->ldt = h->shared->ldt;
 	if (!host_probe(h)) {
 		error_set(err, "host leg: this kernel does not run 32-bit code");
 		host_leg_destroy(h);
@@ -351,6 +377,11 @@ void host_leg_destroy(struct host_leg *h)
 bool host_leg_low(const struct host_leg *h)
 {
 	return h->low;
+}
+
+bool host_leg_segments(const struct host_leg *h)
+{
+	return h->ldt;
 }
 
 bool host_leg_start(struct host_leg *h, const struct test_case *cases, unsigned n)

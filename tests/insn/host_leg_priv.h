@@ -7,12 +7,14 @@
 #define TESTS_INSN_HOST_LEG_PRIV_H
 
 #define HOST_CONTEXT 0x6b5c3000
+#define HOST_STACK_PAGE 0x6b5e0000
 
 /* offsets in struct host_context, for the assembler */
 #define HC_FX 0
 #define HC_GPR 512
 #define HC_EFLAGS 544
 #define HC_EIP 548
+#define HC_SREG 552
 
 #ifndef __ASSEMBLER__
 /** host_enter - load everything from the context page and go to 32-bit code;

@@ -194,7 +194,7 @@ static void count_case(struct fuzz *z, const struct test_case *c, const struct t
 		z->vectors[r->vector]++;
 	if (z->rows && row < z->gen.rows) {
 		z->rows[row].cases++;
-		if (r->outcome == OUTCOME_EXCEPTION && r->eip != CODE_BASE + c->code_offset)
+		if (r->outcome == OUTCOME_EXCEPTION && r->eip != case_entry_eip(c))
 			z->rows[row].completed++;
 	}
 }
@@ -530,7 +530,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "gannet-insn-fuzz: %s\n", err.text);
 		return engines ? 2 : 77; /* 77: a test that this host cannot run */
 	}
-	if (!generator_init(&z.gen, seed, z.gen.low, leg_has, &z) ||
+	if (!generator_init(&z.gen, seed, z.gen.low, !z.host || host_leg_segments(z.host), leg_has, &z) ||
 	    !(z.rows = calloc(z.gen.rows, sizeof(*z.rows)))) {
 		fprintf(stderr, "gannet-insn-fuzz: out of memory\n");
 		return 2;

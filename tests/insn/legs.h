@@ -19,6 +19,8 @@ struct host_leg *host_leg_create(struct error *err);
 void host_leg_destroy(struct host_leg *h);
 /** host_leg_low - can the host map the low pages? The guest then has them too. */
 bool host_leg_low(const struct host_leg *h);
+/** host_leg_segments - can the host have the segments of other modes than flat? */
+bool host_leg_segments(const struct host_leg *h);
 /** host_leg_start - hand over @n cases (copied); they run at the same time as the caller */
 bool host_leg_start(struct host_leg *h, const struct test_case *cases, unsigned n);
 /** host_leg_wait - the results of the batch, valid until the next start */
