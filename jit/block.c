@@ -268,6 +268,7 @@ void jit_block_invalidate(struct jit *j, struct jit_block *b)
 
 		emit_jmp(&e, j->lookup);
 	}
+	jit_context_forget(j, b);
 	j->area->code_changed = 1;
 	b->dead = true;
 	j->stat_invalidated++;
@@ -295,7 +296,6 @@ void jit_code_written(void *opaque, uint32_t ram_page, unsigned offset, unsigned
 		if (offset < b->tail_size)
 			jit_block_invalidate(j, b);
 	}
-	jit_jump_cache_clear(j);
 	page->bitmap = page->tails ? 1 : 0;
 	for (b = page->blocks; b; b = b->page_next)
 		page->bitmap |= page_bits(b->eip & 0xfff, bytes_in_first_page(b));
@@ -331,18 +331,6 @@ void jit_unaligned_at(struct jit *j, uint64_t from)
 		j->unaligned[slot >> 3] |= (uint8_t)(1u << (slot & 7));
 	}
 	jit_block_invalidate(j, b);
-	jit_jump_cache_clear(j);
-}
-
-void jit_jump_cache_clear(struct jit *j)
-{
-	for (unsigned i = 0; i < JUMP_CACHE_SIZE; i++)
-		j->jump_cache[i] = 1; /* plus any EIP is never 0 */
-}
-
-void jit_returns_reset(struct jit *j)
-{
-	j->area->jit_rsp = j->area->jit_rsp_base;
 }
 
 void jit_flush_all(struct jit *j)
@@ -360,7 +348,6 @@ void jit_flush_all(struct jit *j)
 	j->block_count = 0;
 	jit_arena_free(j);
 	jit_cache_start(j);
-	jit_jump_cache_clear(j);
-	jit_returns_reset(j);
+	jit_contexts_void(j);
 	j->stat_flushes++;
 }

@@ -94,10 +94,7 @@ _Noreturn void jit_raise(struct cpu *cpu, uint32_t vector)
 
 static void tlb_flushed(void *engine_data)
 {
-	struct jit *j = engine_data;
-
-	jit_jump_cache_clear(j);
-	jit_returns_reset(j);
+	jit_contexts_void(engine_data);
 }
 
 static void map_changed(void *opaque)
@@ -117,11 +114,8 @@ static void enter_mode(struct jit *j, uint16_t mode)
 	j->area->read = cpu->tlb.read[user];
 	j->area->write = cpu->tlb.write[user];
 	j->area->exec = cpu->tlb.exec[user];
-	if (mode == j->mode)
-		return;
-	j->mode = mode;
-	jit_jump_cache_clear(j);
-	jit_returns_reset(j);
+	if (mode != j->mode)
+		jit_context_enter(j, mode);
 }
 
 static struct jit_block *block_here(struct jit *j, bool *flushed)
@@ -153,8 +147,10 @@ static struct jit_block *block_here(struct jit *j, bool *flushed)
 	if (b) {
 		unsigned slot = eip & JUMP_CACHE_MASK;
 
-		j->jump_cache[slot] = -(uint64_t)eip;
-		j->jump_cache[JUMP_CACHE_SIZE + slot] = (uint64_t)b->host;
+		uint64_t *keys = j->current->jump_cache;
+
+		keys[slot] = -(uint64_t)eip;
+		keys[JUMP_CACHE_SIZE + slot] = (uint64_t)b->host;
 	}
 	return b;
 }
@@ -255,8 +251,7 @@ static void jit_destroy(struct engine *e)
 		jit_flush_all(j);
 	if (j->perf_map)
 		fclose(j->perf_map);
-	if (j->stack)
-		munmap(j->stack, JIT_STACK_GUARD + JIT_STACK_SIZE);
+	jit_contexts_finish(j);
 	jit_cache_finish(j);
 	jit_arena_free(j);
 	if (j->interp)
@@ -264,7 +259,6 @@ static void jit_destroy(struct engine *e)
 	free(j->pages);
 	free(j->hash);
 	free(j->blocks);
-	free(j->jump_cache);
 	free(j->unaligned);
 	free(j->unaligned_seen);
 	free(j->stat_interp_ids);
@@ -311,28 +305,7 @@ static void init_area(struct jit *j)
 	a->thunk_lookup = (void *)jit_thunk_lookup;
 	a->thunk_fpu = (void *)jit_thunk_fpu;
 	a->thunk_raise = (void *)jit_thunk_raise;
-	a->jump_keys = j->jump_cache;
 	a->mxcsr_host = 0x1f80;
-}
-
-static bool make_stack(struct jit *j)
-{
-	uint64_t *base;
-
-	j->stack = mmap(NULL, JIT_STACK_GUARD + JIT_STACK_SIZE, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (j->stack == MAP_FAILED) {
-		j->stack = NULL;
-		return false;
-	}
-	if (mprotect(j->stack, JIT_STACK_GUARD, PROT_NONE))
-		return false;
-	/* the outermost return address is never popped for good */
-	base = (uint64_t *)(j->stack + JIT_STACK_GUARD + JIT_STACK_SIZE - 64);
-	*base = (uint64_t)jit_thunk_return_base;
-	j->area->jit_rsp_base = (uint64_t)base;
-	j->area->jit_rsp = (uint64_t)base;
-	return true;
 }
 
 struct engine *jit_create(struct cpu *cpu, struct error *err)
@@ -355,16 +328,15 @@ struct engine *jit_create(struct cpu *cpu, struct error *err)
 	j->page_count = memory_page_count(cpu->memory);
 	j->hash = calloc(j->hash_size, sizeof(*j->hash));
 	j->pages = calloc(j->page_count, sizeof(*j->pages));
-	j->jump_cache = aligned_alloc(64, 2 * JUMP_CACHE_SIZE * sizeof(uint64_t));
 	j->unaligned = calloc(1, 65536 / 8);
 	j->unaligned_seen = calloc(1, 65536);
 	j->stat_interp_ids = calloc(INSN_ID_COUNT, sizeof(uint64_t));
 	j->translator = calloc(1, sizeof(*j->translator));
-	if (!j->hash || !j->pages || !j->jump_cache || !j->unaligned || !j->unaligned_seen ||
+	if (!j->hash || !j->pages || !j->unaligned || !j->unaligned_seen ||
 	    !j->stat_interp_ids || !j->translator)
 		goto no_memory;
 	init_area(j);
-	if (!make_stack(j))
+	if (!jit_contexts_init(j))
 		goto no_memory;
 	if (!jit_cache_init(j, err) || !jit_signals_install(err))
 		goto fail;
@@ -372,7 +344,6 @@ struct engine *jit_create(struct cpu *cpu, struct error *err)
 	if (!j->interp)
 		goto fail;
 	jit_cache_start(j);
-	jit_jump_cache_clear(j);
 	cpu->engine_data = j;
 	cpu->tlb_flushed = tlb_flushed;
 	cpu->fpu_settle = jit_fpu_settle;

@@ -55,8 +55,7 @@ static bool handle(int sig, siginfo_t *info, ucontext_t *uc)
 
 	if (!j || pc < (uint64_t)j->code_x || pc >= (uint64_t)j->code_x + JIT_CACHE_SIZE)
 		return false;
-	if (sig == SIGSEGV && fault >= (uint64_t)j->stack &&
-	    fault < (uint64_t)j->stack + JIT_STACK_GUARD) {
+	if (sig == SIGSEGV && jit_context_guard(j, fault)) {
 		r[REG_RSP] = (greg_t)j->area->jit_rsp_base;
 		return true;
 	}

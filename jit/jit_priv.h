@@ -39,7 +39,8 @@ enum { HOST_ECX = R9, HOST_ESP = R8, HOST_CPU = R15, HOST_MASK = R12, HOST_READ 
 #define JIT_CACHE_SIZE (96u << 20)   /* bytes of host code */
 #define JIT_CACHE_HOT (36u << 20)    /* ... of which hot */
 #endif
-#define JIT_STACK_SIZE (256u << 10)  /* bytes of return addresses */
+#define JIT_CONTEXTS 8               /* modes remembered at a time */
+#define JIT_STACK_SIZE (128u << 10)  /* bytes of return addresses in each */
 #define JIT_STACK_GUARD (64u << 10)  /* unmapped below it */
 #define JIT_BLOCK_INSNS 64           /* guest instructions in a block, at most */
 #define JIT_BLOCK_BYTES 16384        /* host bytes one block may need, hot + cold */
@@ -171,6 +172,14 @@ struct jit_page {
 	struct jit_block *tails; /* blocks of the page before whose end is here */
 };
 
+/* What is remembered for one mode; see context.c. */
+struct jit_context {
+	uint16_t mode;
+	bool stale;           /* translations were flushed since it was current */
+	uint64_t *jump_cache; /* JUMP_CACHE_SIZE keys, then as many host addresses */
+	uint64_t rsp, rsp_base;
+};
+
 struct jit {
 	struct engine base;
 	struct cpu *cpu;
@@ -183,9 +192,10 @@ struct jit {
 	uint32_t hot, cold; /* next free byte of each part */
 	uint64_t lookup;    /* executable address of a jump to thunk_lookup */
 
-	uint8_t *stack;      /* JIT_STACK_GUARD unmapped, then JIT_STACK_SIZE */
-	uint64_t *jump_cache;
-	uint16_t jump_mode;  /* mode the jump cache holds entries for */
+	uint8_t *stacks;     /* for each context JIT_STACK_GUARD unmapped, JIT_STACK_SIZE */
+	struct jit_context context[JIT_CONTEXTS];
+	struct jit_context *current;
+	unsigned next_context; /* to be taken over when a new mode comes up */
 	uint16_t mode;       /* of the code being run */
 
 	struct jit_block **hash; /* hash_size buckets */
@@ -244,14 +254,24 @@ void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to);
 struct jit_block *jit_block_at(struct jit *j, uint64_t host);
 void *jit_arena(struct jit *j, size_t bytes); /* zeroed; lives until jit_flush_all */
 void jit_arena_free(struct jit *j);
-void jit_jump_cache_clear(struct jit *j);
 /** jit_unaligned_at - code at cold address @from accesses unaligned: translate it again */
 void jit_unaligned_at(struct jit *j, uint64_t from);
-void jit_returns_reset(struct jit *j);
 static inline unsigned jit_unaligned_slot(uint32_t eip)
 {
 	return (eip ^ eip >> 13) & 0xffff;
 }
+
+/* ---- context.c ---- */
+bool jit_contexts_init(struct jit *j);
+void jit_contexts_finish(struct jit *j);
+/** jit_context_enter - make @mode the current one */
+void jit_context_enter(struct jit *j, uint16_t mode);
+/** jit_contexts_void - no remembered jump or return is good any more */
+void jit_contexts_void(struct jit *j);
+/** jit_context_forget - no remembered jump leads to @b any more */
+void jit_context_forget(struct jit *j, const struct jit_block *b);
+/** jit_context_guard - @address lies below one of the stacks of returns */
+bool jit_context_guard(const struct jit *j, uint64_t address);
 
 /* ---- translate.c ---- */
 /** jit_translate - make the block at @eip; NULL: interpret one instruction instead */
