@@ -9,10 +9,11 @@ import argparse
 import sys
 
 import boot
+import drives
 import errors
 import guest
 
-SCENARIOS = {**boot.SCENARIOS, **errors.SCENARIOS}
+SCENARIOS = {**boot.SCENARIOS, **drives.SCENARIOS, **errors.SCENARIOS}
 
 
 def main():
