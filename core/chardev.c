@@ -628,7 +628,7 @@ static bool socket_open(struct chardev *c, bool tcp, const char *text, struct er
 	if (c->spec.server && !c->spec.wait)
 		return true;
 	if (c->spec.server) {
-		c->in_fd = socket_accept(&c->spec, c->listen_fd);
+		c->in_fd = socket_wait(c->listen_fd) ? socket_accept(&c->spec, c->listen_fd) : -1;
 		if (c->in_fd < 0)
 			error_set(err, "%s: cannot accept a peer: %s", c->info, strerror(errno));
 	} else {

@@ -22,6 +22,8 @@ bool socket_spec_parse(struct socket_spec *spec, bool tcp, const char *text, str
 int socket_listen(struct socket_spec *spec, struct error *err);
 /** socket_connect - returns a connected descriptor, or -1; gives up after 10 s */
 int socket_connect(const struct socket_spec *spec, struct error *err);
+/** socket_wait - sleep until a peer knocks; false: a signal came first */
+bool socket_wait(int listener);
 /** socket_accept - a peer's descriptor, non-blocking, or -1 */
 int socket_accept(const struct socket_spec *spec, int listener);
 

@@ -6,8 +6,11 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -263,6 +266,33 @@ int socket_connect(const struct socket_spec *spec, struct error *err)
 			  spec->host, spec->port, strerror(errno));
 	freeaddrinfo(all);
 	return fd;
+}
+
+bool socket_wait(int listener)
+{
+	sigset_t set;
+	int sigs;
+	bool ok;
+
+	/* A program that takes its signals in a thread holds them back until
+	 * that runs; one that comes meanwhile must still end the wait. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigs = signalfd(-1, &set, SFD_CLOEXEC);
+	{
+		struct pollfd p[] = {
+			{ .fd = listener, .events = POLLIN }, { .fd = sigs, .events = POLLIN },
+		};
+
+		ok = poll(p, 2, -1) > 0 && !p[1].revents;
+	}
+	if (sigs >= 0)
+		close(sigs);
+	if (!ok)
+		errno = EINTR;
+	return ok;
 }
 
 int socket_accept(const struct socket_spec *spec, int listener)

@@ -147,6 +147,19 @@ GANNET_API bool gannet_watch_fd(struct gannet *g, int fd, void (*ready)(void *op
  *  @key: Linux input event code (KEY_*). False if the keyboard's buffer is full. */
 GANNET_API bool gannet_key(struct gannet *g, unsigned key, bool down);
 
+/** gannet_mouse - move the PS/2 mouse by @dx right, @dy down, @dz wheel towards the user,
+ *  with @buttons held (1 left, 2 right, 4 middle); from a callback above */
+GANNET_API void gannet_mouse(struct gannet *g, int dx, int dy, int dz, unsigned buttons);
+
+struct gannet_picture {
+	unsigned width, height;
+	const uint32_t *pixels; /* 0x00RRGGBB, width a row; valid until the next call */
+};
+
+/** gannet_picture - what a monitor would show, text and graphics alike; from a callback
+ *  above, or while the guest does not run. False: no display, or out of memory. */
+GANNET_API bool gannet_picture(struct gannet *g, struct gannet_picture *p);
+
 /* ---- what there is ---- */
 
 /** gannet_version - "0.1.0" */

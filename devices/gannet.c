@@ -43,6 +43,7 @@ struct gannet {
 	void *show_opaque;
 	struct timer show_timer;
 	struct vga_text *text;            /* what the board said last; allocated with the display */
+	struct vga_image picture;         /* of gannet_picture() */
 	struct watch *watch;
 	void (*ready)(void *opaque);
 	void *ready_opaque;
@@ -369,6 +370,7 @@ void gannet_destroy(struct gannet *g)
 		return;
 	if (g->show)
 		gannet_set_display(g, NULL, NULL);
+	free(g->picture.pixel);
 	loop_unwatch(g->watch);
 	for (unsigned i = 0; i < GANNET_SERIALS; i++)
 		chardev_close(g->serial[i]);
@@ -505,6 +507,24 @@ bool gannet_key(struct gannet *g, unsigned key, bool down)
 	struct device *keyboard = board_i8042(g->board);
 
 	return !keyboard || i8042_key(keyboard, key, down);
+}
+
+void gannet_mouse(struct gannet *g, int dx, int dy, int dz, unsigned buttons)
+{
+	struct device *mouse = board_i8042(g->board);
+
+	if (mouse)
+		i8042_mouse(mouse, dx, dy, dz, buttons);
+}
+
+bool gannet_picture(struct gannet *g, struct gannet_picture *p)
+{
+	struct device *vga = board_vga(g->board);
+
+	if (!vga || !vga_render(vga, &g->picture))
+		return false;
+	*p = (struct gannet_picture){ g->picture.width, g->picture.height, g->picture.pixel };
+	return true;
 }
 
 /* ---- what there is ---- */

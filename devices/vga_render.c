@@ -273,23 +273,42 @@ static void draw_frame(const struct vga *v, uint32_t *out, unsigned width, unsig
 
 /* ---- the display interface's linear modes ---- */
 
-static uint32_t linear_pixel(const struct vga *v, const uint8_t *p, unsigned bpp)
+static uint32_t widen(unsigned value, unsigned max)
 {
-	unsigned w;
+	return value * 255 / max;
+}
 
+static void linear_row(const uint8_t *p, unsigned bpp, const uint32_t color[256], uint32_t *out,
+		       unsigned width)
+{
 	switch (bpp) {
 	case 8:
-		return dac_color(v, *p);
+		for (unsigned x = 0; x < width; x++)
+			out[x] = color[p[x]];
+		break;
 	case 15:
-		w = load_le16(p);
-		return (w >> 10 & 31) * 255 / 31 << 16 | (w >> 5 & 31) * 255 / 31 << 8 | (w & 31) * 255 / 31;
+		for (unsigned x = 0; x < width; x++) {
+			unsigned w = load_le16(p + 2 * x);
+
+			out[x] = widen(w >> 10 & 31, 31) << 16 | widen(w >> 5 & 31, 31) << 8 |
+				 widen(w & 31, 31);
+		}
+		break;
 	case 16:
-		w = load_le16(p);
-		return (w >> 11) * 255 / 31 << 16 | (w >> 5 & 63) * 255 / 63 << 8 | (w & 31) * 255 / 31;
+		for (unsigned x = 0; x < width; x++) {
+			unsigned w = load_le16(p + 2 * x);
+
+			out[x] = widen(w >> 11, 31) << 16 | widen(w >> 5 & 63, 63) << 8 |
+				 widen(w & 31, 31);
+		}
+		break;
 	case 24:
-		return p[0] | p[1] << 8 | (uint32_t)p[2] << 16;
+		for (unsigned x = 0; x < width; x++)
+			out[x] = p[3 * x] | p[3 * x + 1] << 8 | (uint32_t)p[3 * x + 2] << 16;
+		break;
 	default:
-		return load_le32(p) & 0xffffff;
+		for (unsigned x = 0; x < width; x++)
+			out[x] = load_le32(p + 4 * x) & 0xffffff;
 	}
 }
 
@@ -297,15 +316,18 @@ static void draw_linear(const struct vga *v, uint32_t *out, unsigned width, unsi
 {
 	unsigned bpp = v->vbe[VBE_BPP], bytes = (bpp + 7) / 8;
 	size_t line = (size_t)v->vbe[VBE_VIRT_WIDTH] * bytes;
-	size_t start = v->vbe[VBE_Y_OFFSET] * line + (size_t)v->vbe[VBE_X_OFFSET] * bytes;
+	size_t at = v->vbe[VBE_Y_OFFSET] * line + (size_t)v->vbe[VBE_X_OFFSET] * bytes;
+	uint32_t color[256];
 
-	for (unsigned y = 0; y < height; y++) {
-		for (unsigned x = 0; x < width; x++) {
-			size_t at = start + y * line + (size_t)x * bytes;
+	for (unsigned i = 0; i < 256; i++)
+		color[i] = dac_color(v, i);
+	for (unsigned y = 0; y < height; y++, at += line, out += width) {
+		size_t room = at < v->vram_size ? (v->vram_size - at) / bytes : 0;
+		unsigned n = MIN((size_t)width, room);
 
-			out[(size_t)y * width + x] = at + bytes <= v->vram_size ?
-						     linear_pixel(v, v->vram + at, bpp) : 0;
-		}
+		if (n)
+			linear_row(v->vram + at, bpp, color, out, n);
+		memset(out + n, 0, (width - n) * sizeof(*out));
 	}
 }
 

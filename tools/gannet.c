@@ -14,6 +14,7 @@
 #include "core/gannet.h"
 #include "tools/options.h"
 #include "tools/screen.h"
+#include "tools/window.h"
 
 enum { EXIT_TRIPLE_FAULT = 1, EXIT_BAD_INPUT = 2 };
 
@@ -115,6 +116,7 @@ static int run(const struct options *o)
 {
 	struct signals signals;
 	struct screen *screen = NULL;
+	struct window *window = NULL;
 	FILE *trace = NULL;
 	struct gannet *g;
 	char why[512];
@@ -140,6 +142,13 @@ static int run(const struct options *o)
 			goto out;
 		}
 	}
+	if (o->display == DISPLAY_WINDOW) {
+		window = window_create(g, why, sizeof(why));
+		if (!window) {
+			code = complain(why);
+			goto out;
+		}
+	}
 	show_serials(g);
 	signals.machine = g;
 	if (pthread_create(&signals.thread, NULL, signals_wait, &signals)) {
@@ -159,6 +168,7 @@ static int run(const struct options *o)
 	if (o->stats)
 		gannet_stats(g, stderr);
 out:
+	window_destroy(window);
 	screen_destroy(screen);
 	gannet_destroy(g);
 	if (trace && fclose(trace)) {

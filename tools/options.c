@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "core/util.h"
 
 enum option_id {
@@ -51,7 +52,7 @@ static const struct option_row rows[OPT_COUNT] = {
 	[OPT_FDB] = { "fdb", "IMAGE", NULL },
 	[OPT_SNAPSHOT] = { "snapshot", NULL, "leave disk images alone: writes go to a temporary overlay" },
 	[OPT_NOGRAPHIC] = { "nographic", NULL, "no display, first serial port on the terminal; Ctrl-A x quits" },
-	[OPT_DISPLAY] = { "display", "KIND", "curses (text mode in the terminal) or none" },
+	[OPT_DISPLAY] = { "display", "KIND", "curses (text mode in the terminal), sdl (a window) or none" },
 	[OPT_SERIAL] = { "serial", "DEV", "stdio, file:PATH, pty, unix:PATH[,server], tcp:HOST:PORT[,server],\nnull or none; twice for two ports" },
 	[OPT_DEBUGCON] = { "debugcon", "DEV", "what the guest writes to port 0xe9" },
 	[OPT_DEVICE] = { "device", "DEVICE", "isa-debug-exit[,iobase=0xf4]: a write there ends the machine" },
@@ -221,8 +222,14 @@ static bool parse_display(struct options *o, const char *text, struct error *err
 		o->display = DISPLAY_NONE;
 	} else if (!strcmp(text, "curses")) {
 		o->display = DISPLAY_TERMINAL;
+	} else if (!strcmp(text, "sdl")) {
+		if (!HAVE_SDL) {
+			error_set(err, "-display sdl: this gannet was built without SDL; there are curses and none");
+			return false;
+		}
+		o->display = DISPLAY_WINDOW;
 	} else {
-		error_set(err, "-display %s: unknown; there are curses and none", text);
+		error_set(err, "-display %s: unknown; there are curses, sdl and none", text);
 		return false;
 	}
 	return true;
@@ -356,8 +363,9 @@ static bool settle(struct options *o, bool nographic, unsigned serials, struct e
 		error_set(err, "-bios with -kernel: a kernel is started without firmware; leave one out");
 		return false;
 	}
-	if (nographic && o->display == DISPLAY_TERMINAL) {
-		error_set(err, "-display curses with -nographic: leave one out");
+	if (nographic && (o->display == DISPLAY_TERMINAL || o->display == DISPLAY_WINDOW)) {
+		error_set(err, "-display %s with -nographic: leave one out",
+			  o->display == DISPLAY_WINDOW ? "sdl" : "curses");
 		return false;
 	}
 	if (nographic) {

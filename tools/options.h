@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "core/gannet.h"
 
-enum display_kind { DISPLAY_DEFAULT, DISPLAY_NONE, DISPLAY_TERMINAL };
+enum display_kind { DISPLAY_DEFAULT, DISPLAY_NONE, DISPLAY_TERMINAL, DISPLAY_WINDOW };
 
 struct options {
 	struct gannet_config config;
