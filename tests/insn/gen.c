@@ -25,6 +25,7 @@ struct fixup {
 	uint8_t at;     /* FIXUP_BYTES: offset in the instruction */
 	uint8_t size;
 	uint8_t target; /* instruction whose address goes there */
+	uint8_t plus;   /* ... and how many bytes on */
 };
 
 struct gen {
@@ -105,6 +106,8 @@ bool generator_init(struct generator *g, uint64_t seed, bool low, bool segments,
 			g->why_not[i] = "the CPU model or this host lacks the feature";
 		if (g->table[i].id == INSN_ID_LOOP)
 			g->loop_row = (uint16_t)i;
+		if (g->table[i].id == INSN_ID_MOV && g->table[i].map == MAP_1 && g->table[i].opcode == 0xc6)
+			g->store_row = (uint16_t)i;
 		g->usable[i] = !g->why_not[i];
 		g->usable_count += g->usable[i];
 	}
@@ -224,7 +227,7 @@ static void add_fixup(struct gen *s, enum fixup_kind kind, unsigned index, unsig
 	if (s->fixups < MAX_FIXUPS)
 		s->fixup[s->fixups++] = (struct fixup){
 			kind, (uint8_t)index, (uint8_t)at, (uint8_t)size,
-			(uint8_t)(s->c->insn_count + 1 + rng_below(s->r, 3)) };
+			(uint8_t)(s->c->insn_count + 1 + rng_below(s->r, 3)), 0 };
 }
 
 /* A poke that will hold the address of a later instruction. */
@@ -617,7 +620,7 @@ static void note_effects(struct gen *s, const struct draft *d)
 		switch (e->op[i].addr) {
 		case OP_G: n = d->reg; break;
 		case OP_E: case OP_R: n = d->mem ? 8 : d->rm; break;
-		case OP_Z: s->dirty |= 0xff & ~(1u << ESP); break;
+		case OP_Z: n = d->rm; break;
 		case OP_FIXED_GPR: n = e->op[i].fixed; break;
 		}
 		if (n < 8)
@@ -720,7 +723,7 @@ static bool draft_row(struct gen *s, const struct insn_entry *e, struct case_ins
 		put(&d, 0x0f, 1);
 	if (e->map >= MAP_0F38)
 		put(&d, e->map == MAP_0F38 ? 0x38 : 0x3a, 1);
-	put(&d, e->opcode | (entry_has(e, OP_Z) ? rng_below(s->r, 8) : 0), 1);
+	put(&d, e->opcode | (entry_has(e, OP_Z) ? d.rm : 0), 1);
 	if (e->attr & INSN_MODRM) {
 		if (!d.mem)
 			put(&d, 0xc0 | d.reg << 3 | d.rm, 1);
@@ -903,10 +906,46 @@ static uint32_t initial_linear(struct rng *r, unsigned n)
 	return random32(r);
 }
 
+/* An instruction that stores a new immediate byte into the one that comes next, or
+ * into one already run when the sequence will be a loop. */
+static void add_patch(struct gen *s)
+{
+	static const struct case_insn store = { .bytes = { 0xc6, 0x05 }, .length = 7 };
+	struct test_case *c = s->c;
+	unsigned victim = rng_below(s->r, c->insn_count);
+	struct case_insn *at = &c->insn[victim], *in;
+	struct insn d;
+
+	if (c->mode != MODE_FLAT32 || c->insn_count >= MAX_INSNS || s->branched ||
+	    s->fixups >= MAX_FIXUPS || at->jump_at ||
+	    insn_decode(&d, true, at->bytes, at->length) != DECODE_OK || d.imm_size != 1 ||
+	    (d.entry->attr & (INSN_BRANCH | INSN_SYSTEM)) || d.entry->id == INSN_ID_ENTER)
+		return;
+	/* before its victim, or at the end and then only a loop comes back to it */
+	if (rng_percent(s->r, 70)) {
+		memmove(at + 1, at, (c->insn_count - victim) * sizeof(*at));
+		in = at;
+		victim++;
+		for (unsigned i = 0; i < s->fixups; i++) {
+			s->fixup[i].target += s->fixup[i].target >= victim - 1;
+			if (s->fixup[i].kind == FIXUP_BYTES)
+				s->fixup[i].index += s->fixup[i].index >= victim - 1;
+		}
+	} else {
+		in = &c->insn[c->insn_count];
+	}
+	*in = store;
+	in->bytes[6] = (uint8_t)rng_below(s->r, 16);
+	in->entry = s->g->store_row;
+	s->fixup[s->fixups++] = (struct fixup){ FIXUP_BYTES, (uint8_t)(in - c->insn), 2, 4,
+						(uint8_t)victim, (uint8_t)(d.length - 1) };
+	c->insn_count++;
+}
+
 /* Turn the sequence into a loop: LOOP back to an instruction before it, a few
  * times. ECX must be nobody else's, and no flag that one round leaves undefined
  * may be used in the next. */
-static void add_loop(struct gen *s, const uint32_t *used, const uint32_t *undef)
+static void add_loop(struct gen *s)
 {
 	struct test_case *c = s->c;
 	struct case_insn *in = &c->insn[c->insn_count];
@@ -914,8 +953,10 @@ static void add_loop(struct gen *s, const uint32_t *used, const uint32_t *undef)
 	uint32_t all_used = 0, all_undef = 0;
 
 	for (unsigned i = first; i < c->insn_count; i++) {
-		all_used |= used[i];
-		all_undef |= undef[i];
+		const struct insn_entry *e = &s->g->table[c->insn[i].entry];
+
+		all_used |= flags_used(e);
+		all_undef |= e->flags_undef;
 	}
 	if (c->insn_count >= MAX_INSNS || s->last_stores_pointers || !reg_free(s, ECX) ||
 	    (all_used & all_undef))
@@ -947,7 +988,7 @@ static void apply_fixups(struct gen *s)
 	case_layout(c, code, starts);
 	for (unsigned i = 0; i < s->fixups; i++) {
 		const struct fixup *f = &s->fixup[i];
-		uint32_t address = starts[MIN(f->target, c->insn_count)];
+		uint32_t address = starts[MIN(f->target, c->insn_count)] + f->plus;
 
 		if (f->kind == FIXUP_GPR)
 			c->gpr[f->index] = address;
@@ -962,7 +1003,7 @@ bool generator_case(struct generator *g, struct test_case *c, int row, unsigned 
 		    uint64_t memory_seed)
 {
 	struct gen s = { .g = g, .r = &g->rng, .c = c };
-	uint32_t flags, used[MAX_INSNS] = { 0 }, undef[MAX_INSNS] = { 0 };
+	uint32_t flags;
 
 	memset(c, 0, sizeof(*c));
 	if (g->segments && rng_percent(s.r, 30))
@@ -977,18 +1018,13 @@ bool generator_case(struct generator *g, struct test_case *c, int row, unsigned 
 	c->eflags = flags | FLAG_RSVD1 | FLAG_IF;
 	c->memory_seed = memory_seed;
 	random_fx(s.r, c->fx);
-	for (unsigned i = 0; i < insns; i++) {
+	for (unsigned i = 0; i < insns; i++)
 		if (!add_insn(&s, i ? -1 : row) && !i)
 			return false;
-		if (c->insn_count) {
-			const struct insn_entry *e = &g->table[c->insn[c->insn_count - 1].entry];
-
-			used[c->insn_count - 1] = flags_used(e);
-			undef[c->insn_count - 1] = e->flags_undef;
-		}
-	}
+	if (row < 0 && rng_percent(s.r, 15))
+		add_patch(&s);
 	if (row < 0 && rng_percent(s.r, 20))
-		add_loop(&s, used, undef);
+		add_loop(&s);
 	flags = rng_below(s.r, 100);
 	if (flags < 80)
 		c->code_offset = rng_below(s.r, PAGE);

@@ -14,6 +14,7 @@ struct generator {
 	const char **why_not;    /* per row: reason, when not usable */
 	uint32_t usable_count;
 	uint16_t loop_row;       /* LOOP's */
+	uint16_t store_row;      /* that of MOV r/m8, imm8 */
 };
 
 /** generator_init - @has: which features the guest's CPU model has */

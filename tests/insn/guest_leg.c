@@ -60,7 +60,7 @@ struct guest_leg {
 	uint64_t background_seed;
 	bool has_background;
 	uint8_t background[ARENA_SIZE];
-	uint8_t code[CODE_PAGES * PAGE]; /* what the code pages hold */
+	uint8_t code[CODE_PAGES * PAGE]; /* what the code pages should hold */
 };
 
 /* ---- making the machine ---- */
@@ -104,7 +104,7 @@ static void make_tables(struct guest_leg *g, bool low)
 		store_le64(g->ram + PHYS_PDPT + 8 * i, (PHYS_PD + i * PAGE) | PTE_P);
 	if (low)
 		map_pages(g, LOW_BASE, LOW_PAGES, PHYS_ARENA + ARENA_LOW, PTE_W | PTE_U | PTE_NX);
-	map_pages(g, CODE_BASE, CODE_PAGES, PHYS_CODE, PTE_U);
+	map_pages(g, CODE_BASE, CODE_PAGES, PHYS_CODE, PTE_W | PTE_U);
 	map_pages(g, DATA_BASE, DATA_PAGES - 1, PHYS_ARENA + ARENA_DATA, PTE_W | PTE_U | PTE_NX);
 	map_page(g, DATA_BASE + (DATA_PAGES - 1) * PAGE,
 		 PHYS_ARENA + ARENA_DATA + (DATA_PAGES - 1) * PAGE, PTE_U | PTE_NX);
@@ -214,7 +214,6 @@ struct guest_leg *guest_leg_create(const char *engine, bool low, struct error *e
 		goto fail;
 	}
 	g->ram = memory_host(g->m->memory);
-	memset(g->code, 0xcc, sizeof(g->code));
 	memset(g->ram + PHYS_CODE, 0xcc, sizeof(g->code));
 	make_tables(g, low);
 	system_state(g);
@@ -263,6 +262,11 @@ static void prepare(struct guest_leg *g, const struct test_case *c)
 {
 	struct cpu *cpu = g->m->cpu;
 
+	/* Through the memory's own door, and only what changes: that is how a
+	 * recompiler learns that code was replaced. The case may have done so too. */
+	for (unsigned i = 0; i < sizeof(g->code); i += 16)
+		if (memcmp(g->code + i, g->ram + PHYS_CODE + i, 16))
+			memory_write_bytes(g->m->memory, PHYS_CODE + i, g->code + i, 16);
 	memcpy(g->ram + PHYS_ARENA, g->background, ARENA_SIZE);
 	arena_poke(c, g->ram + PHYS_ARENA);
 	/* descriptors and IDT may have been written by a privilege mistake: no matter */
@@ -332,7 +336,6 @@ static void take_state(struct guest_leg *g, struct test_result *r)
 void guest_leg_run(struct guest_leg *g, const struct test_case *c, unsigned times,
 		   struct test_result *r)
 {
-	uint8_t code[CODE_PAGES * PAGE];
 	bool ended = false;
 
 	if (!g->has_background || g->background_seed != c->memory_seed) {
@@ -340,15 +343,7 @@ void guest_leg_run(struct guest_leg *g, const struct test_case *c, unsigned time
 		g->background_seed = c->memory_seed;
 		g->has_background = true;
 	}
-	/* Through the memory's own door, and only what changes: that is how a
-	 * recompiler learns that code was replaced. */
-	case_code_pages(c, code);
-	for (unsigned i = 0; i < sizeof(code); i += 16) {
-		if (!memcmp(code + i, g->code + i, 16))
-			continue;
-		memory_write_bytes(g->m->memory, PHYS_CODE + i, code + i, 16);
-	}
-	memcpy(g->code, code, sizeof(code));
+	case_code_pages(c, g->code);
 	for (unsigned i = 0; i < times; i++) {
 		ended = run_once(g, c);
 		if (!ended)

@@ -180,7 +180,7 @@ static uint8_t *host_map(struct host_shared *sh)
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != (void *)HOST_STACK_PAGE)
 		return NULL;
 	sh->low = map_view(fd, LOW_BASE, LOW_PAGES, ARENA_LOW, PROT_READ | PROT_WRITE);
-	if (!map_view(fd, CODE_BASE, CODE_PAGES, ARENA_SIZE, PROT_READ | PROT_EXEC) ||
+	if (!map_view(fd, CODE_BASE, CODE_PAGES, ARENA_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC) ||
 	    !map_view(fd, DATA_BASE, DATA_PAGES - 1, ARENA_DATA, PROT_READ | PROT_WRITE) ||
 	    !map_view(fd, DATA_BASE + (DATA_PAGES - 1) * PAGE, 1,
 		      ARENA_DATA + (DATA_PAGES - 1) * PAGE, PROT_READ) ||
