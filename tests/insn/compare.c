@@ -80,10 +80,14 @@ static void compare_fx(struct text *t, const uint8_t *want, const uint8_t *got, 
 		}
 		compare32(t, fields[i].name, w, g);
 	}
-	/* AMD keeps the pointers in the image only while an exception is pending */
+	/* AMD's FXSAVE keeps the pointers only while an exception is pending. So they
+	 * are compared only then, and a leg whose x87 unit was put away between the
+	 * instruction and the exception (FLDCW can unmask an old one) has 0 instead. */
 	if (load_le16(want + 2) & 0x80) {
-		compare32(t, "fip", load_le32(want + 8), load_le32(got + 8));
-		compare32(t, "fdp", load_le32(want + 16), load_le32(got + 16));
+		if (load_le32(got + 8))
+			compare32(t, "fip", load_le32(want + 8), load_le32(got + 8));
+		if (load_le32(got + 16))
+			compare32(t, "fdp", load_le32(want + 16), load_le32(got + 16));
 	}
 	for (unsigned i = 0; i < 8 && !mmx_fault; i++)
 		compare_bytes(t, "st", i, want + 32 + 16 * i, got + 32 + 16 * i, 10);
@@ -189,7 +193,7 @@ static bool big_operand(const struct insn_entry *e)
 
 /* Two exceptions at one instruction whose order is not architectural: alignment
  * (#AC, or #GP of a 16-byte operand) against a page fault or the segment's limit,
- * and #GP or none for an operand that goes round the end of a 4 GiB segment. Nor
+ * and #GP, or which, for an operand that goes over the end of its segment. Nor
  * is it which EIP a #GP has when LOOP falls through over the end of CS, or could. */
 static bool either_is_right(const struct test_case *c, const struct test_result *want,
 			    const struct test_result *got)
@@ -221,7 +225,7 @@ static bool either_is_right(const struct test_case *c, const struct test_result 
 	if (!(vectors & (1u << EXC_GP | 1u << EXC_SS)))
 		return false;
 	cr2 = want->vector == EXC_PF ? want->cr2 : got->cr2;
-	if (cr2 + 512 < 1024)
+	if (cr2 + 512 < 1024 || (c->mode != MODE_FLAT32 && cr2 - SEG_BASE - 0xff00 < 0x100))
 		return true;
 	return e && (e->attr & INSN_ALIGN16);
 }
