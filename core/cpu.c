@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/cpuid.h"
+#include "core/interp_simd.h"
 #include "core/machine.h"
 #include "core/mmu.h"
 #include "core/segment.h"
@@ -54,17 +55,6 @@ void cpu_destroy(struct cpu *cpu)
 	free(cpu);
 }
 
-static void reset_fpu(struct fpu_state *f)
-{
-	enum { FCW = 0, FTW = 4, MXCSR = 24, MXCSR_MASK = 28 };
-
-	memset(f->fxsave, 0, sizeof(f->fxsave));
-	store_le16(f->fxsave + FCW, 0x40);
-	f->fxsave[FTW] = 0xff; /* tag word 0x5555: all zero, not empty */
-	store_le32(f->fxsave + MXCSR, 0x1f80);
-	store_le32(f->fxsave + MXCSR_MASK, 0xffff);
-}
-
 void cpu_reset(struct cpu *cpu)
 {
 	memset(cpu->gpr, 0, sizeof(cpu->gpr));
@@ -84,7 +74,7 @@ void cpu_reset(struct cpu *cpu)
 	cpu->tr = (struct segment){ .limit = 0xffff, .attr = SEG_P | SYS_TSS32_BUSY };
 	cpu->gdtr_base = cpu->idtr_base = 0;
 	cpu->gdtr_limit = cpu->idtr_limit = 0xffff;
-	reset_fpu(&cpu->fpu);
+	fpu_reset(cpu);
 
 	cpu->cr0 = CR0_CD | CR0_NW | CR0_ET;
 	cpu->cr2 = cpu->cr3 = 0;
