@@ -101,14 +101,12 @@ enum {
 	SEG_G = 1 << 15,
 };
 
-/* Cached translations. Flat tables of 2^20 pages, TLB_STRIDE words a page, in
- * sparse memory: word 0 of a page holds host address minus linear address of
- * plain accessible memory, or 0 for "take the slow path" (absent, MMIO, page
- * holding code for writes, ...). Words 1-3 are always 0, so that an index made
- * of the page number and the low two address bits misses when a 4-byte access
- * is unaligned. Index [0] supervisor, [1] user. See mmu.h. */
+/* Cached translations. Flat tables of 2^20 pages in sparse memory: the word of a
+ * page is host address minus linear address of plain accessible memory, or 0
+ * for "take the slow path" (absent, MMIO, page holding code for writes, ...).
+ * Index [0] supervisor, [1] user. The table for writes follows the one for reads
+ * directly: recompiled code reaches both from one register. See mmu.h. */
 #define TLB_PAGES (1u << 20)
-#define TLB_STRIDE 4
 
 struct tlb {
 	uint64_t *read[2];

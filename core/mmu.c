@@ -43,7 +43,7 @@ enum {
 };
 #define FILLED_MAX (1u << 16)
 
-#define DATA_TABLE_BYTES ((size_t)TLB_PAGES * TLB_STRIDE * sizeof(uint64_t))
+#define DATA_TABLE_BYTES ((size_t)TLB_PAGES * sizeof(uint64_t))
 #define EXEC_TABLE_BYTES ((size_t)TLB_PAGES * sizeof(uint32_t))
 
 /* The result of a walk that found a mapping. */
@@ -71,10 +71,10 @@ bool mmu_init(struct cpu *cpu, struct error *err)
 	struct tlb *t = &cpu->tlb;
 
 	for (int user = 0; user < 2; user++) {
-		t->read[user] = map_sparse(DATA_TABLE_BYTES);
-		t->write[user] = map_sparse(DATA_TABLE_BYTES);
+		t->read[user] = map_sparse(2 * DATA_TABLE_BYTES);
+		t->write[user] = t->read[user] + TLB_PAGES;
 		t->exec[user] = map_sparse(EXEC_TABLE_BYTES);
-		if (!t->read[user] || !t->write[user] || !t->exec[user])
+		if (!t->read[user] || !t->exec[user])
 			goto fail;
 	}
 	t->filled_max = FILLED_MAX;
@@ -84,7 +84,7 @@ bool mmu_init(struct cpu *cpu, struct error *err)
 		goto fail;
 	return true;
 fail:
-	error_set(err, "no address space for the translation tables (136 MiB): %s",
+	error_set(err, "no address space for the translation tables (42 MiB): %s",
 		  strerror(errno));
 	mmu_finish(cpu);
 	return false;
@@ -95,8 +95,7 @@ void mmu_finish(struct cpu *cpu)
 	struct tlb *t = &cpu->tlb;
 
 	for (int user = 0; user < 2; user++) {
-		unmap_sparse(t->read[user], DATA_TABLE_BYTES);
-		unmap_sparse(t->write[user], DATA_TABLE_BYTES);
+		unmap_sparse(t->read[user], 2 * DATA_TABLE_BYTES);
 		unmap_sparse(t->exec[user], EXEC_TABLE_BYTES);
 	}
 	unmap_sparse(t->page_state, TLB_PAGES);
@@ -109,7 +108,7 @@ void mmu_finish(struct cpu *cpu)
 static void drop_page(struct tlb *t, uint32_t page)
 {
 	uint8_t has = t->page_state[page];
-	size_t at = (size_t)page * TLB_STRIDE;
+	size_t at = page;
 
 	for (int user = 0; user < 2; user++) {
 		if (has & HAS_READ << user)
@@ -160,7 +159,7 @@ void mmu_ram_page_protect(struct cpu *cpu, uint32_t ram_page)
 		uint64_t addend = host - ((uint64_t)page << GUEST_PAGE_SHIFT);
 
 		for (int user = 0; user < 2; user++) {
-			uint64_t *e = &t->write[user][(size_t)page * TLB_STRIDE];
+			uint64_t *e = &t->write[user][page];
 
 			if (t->page_state[page] & HAS_WRITE << user && *e == addend)
 				*e = 0;
@@ -188,7 +187,7 @@ static void fill_data(struct cpu *cpu, uint32_t linear, const struct mapping *m,
 {
 	struct tlb *t = &cpu->tlb;
 	uint32_t page = linear >> GUEST_PAGE_SHIFT;
-	size_t at = (size_t)page * TLB_STRIDE;
+	size_t at = page;
 	uint64_t addend = (uint64_t)v->host - ((uint64_t)page << GUEST_PAGE_SHIFT);
 	uint8_t flags = memory_page_flags(cpu->memory)[v->ram_page];
 	bool write = v->kind == MEMORY_RAM && m->dirty && !(flags & PAGE_CODE) &&
@@ -416,7 +415,7 @@ bool mmu_fill(struct cpu *cpu, uint32_t linear, bool write, unsigned user)
 		return false;
 	fill_data(cpu, linear, &m, &v);
 	return (write ? cpu->tlb.write : cpu->tlb.read)[user]
-	       [(size_t)(linear >> GUEST_PAGE_SHIFT) * TLB_STRIDE] != 0;
+	       [linear >> GUEST_PAGE_SHIFT] != 0;
 }
 
 /* ---- accesses that raise ---- */

@@ -45,7 +45,7 @@ void mmu_write_slow(struct cpu *cpu, uint32_t linear, uint64_t value, unsigned s
 
 static inline uint8_t *mmu_host(uint64_t *table, uint32_t linear, unsigned size)
 {
-	uint64_t addend = table[(uint64_t)(linear >> 12) * TLB_STRIDE];
+	uint64_t addend = table[linear >> 12];
 
 	if (unlikely(!addend || (linear & 0xfff) > 0x1000 - size))
 		return NULL;

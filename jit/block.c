@@ -303,36 +303,6 @@ void jit_code_written(void *opaque, uint32_t ram_page, unsigned offset, unsigned
 		memory_page_flags(j->cpu->memory)[ram_page] &= (uint8_t)~PAGE_CODE;
 }
 
-void jit_unaligned_at(struct jit *j, uint64_t from)
-{
-	struct jit_block *b;
-	uint32_t lo = 0, hi = j->block_count;
-
-	/* @from is in cold code; blocks are in order of hot and of cold addresses */
-
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-
-		if ((uint64_t)j->blocks[mid]->cold <= from)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	if (!lo)
-		return;
-	b = j->blocks[lo - 1];
-	if (b->dead)
-		return;
-	/* which instruction it was is not recorded: all of the block's get the
-	 * careful form */
-	for (uint32_t i = 0; i < b->guest_size; i++) {
-		unsigned slot = jit_unaligned_slot(b->eip + i);
-
-		j->unaligned[slot >> 3] |= (uint8_t)(1u << (slot & 7));
-	}
-	jit_block_invalidate(j, b);
-}
-
 void jit_flush_all(struct jit *j)
 {
 	uint8_t *flags = memory_page_flags(j->cpu->memory);

@@ -247,6 +247,13 @@ static inline void emit_rorx(struct emit *e, bool w, unsigned dst, unsigned src,
 	emit8(e, (uint8_t)imm);
 }
 
+/** SHRX dst, src, count */
+static inline void emit_shrx(struct emit *e, unsigned dst, unsigned src, unsigned count)
+{
+	emit_vex(e, 3, 2, false, 0xf7, dst, count, false, src >= 8);
+	emit8(e, (uint8_t)(0xc0 | (dst & 7) << 3 | (src & 7)));
+}
+
 /** SARX dst, src, count */
 static inline void emit_sarx(struct emit *e, unsigned dst, unsigned src, unsigned count)
 {

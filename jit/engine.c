@@ -112,13 +112,12 @@ static void enter_mode(struct jit *j, uint16_t mode)
 	unsigned user = cpu->cpl == 3;
 
 	j->area->read = cpu->tlb.read[user];
-	j->area->write = cpu->tlb.write[user];
 	j->area->exec = cpu->tlb.exec[user];
 	if (mode != j->mode)
 		jit_context_enter(j, mode);
 }
 
-static struct jit_block *block_here(struct jit *j, bool *flushed)
+static struct jit_block *block_here(struct jit *j, uint16_t variant, bool *flushed)
 {
 	struct cpu *cpu = j->cpu;
 	uint32_t eip = (uint32_t)cpu->eip, ram_page;
@@ -129,14 +128,14 @@ static struct jit_block *block_here(struct jit *j, bool *flushed)
 	ram_page = mmu_fetch(cpu, eip, &host);
 	if (ram_page == MEMORY_NO_PAGE)
 		return NULL;
-	b = jit_block_find(j, eip, ram_page, j->mode);
+	b = jit_block_find(j, eip, ram_page, j->mode | variant);
 	if (!b) {
-		b = jit_translate(j, eip, ram_page, host);
+		b = jit_translate(j, eip, ram_page, j->mode | variant, host);
 		if (!b && j->need_flush) {
 			j->need_flush = false;
 			*flushed = true;
 			jit_flush_all(j);
-			b = jit_translate(j, eip, ram_page, host);
+			b = jit_translate(j, eip, ram_page, j->mode | variant, host);
 		}
 		if (b && cpu->trace->mask)
 			jit_dump(j, b, host);
@@ -144,7 +143,7 @@ static struct jit_block *block_here(struct jit *j, bool *flushed)
 			fprintf(j->perf_map, "%llx %x guest_%08x\n",
 				(unsigned long long)b->host, b->host_size, eip);
 	}
-	if (b) {
+	if (b && !variant) {
 		unsigned slot = eip & JUMP_CACHE_MASK;
 
 		uint64_t *keys = j->current->jump_cache;
@@ -173,8 +172,13 @@ static void run_loop(struct jit *j)
 		bool flushed = false;
 
 		if (mode != MODE_NEVER && !cpu->shadow) {
+			uint16_t variant = 0;
+
 			enter_mode(j, mode);
-			b = block_here(j, &flushed);
+			if (link && link->target == (uint32_t)cpu->eip &&
+			    link->mode == (mode | MODE_NO_STACK))
+				variant = MODE_NO_STACK;
+			b = block_here(j, variant, &flushed);
 		}
 		if (!b) {
 			uint64_t before = cpu->insn_count;
@@ -185,7 +189,7 @@ static void run_loop(struct jit *j)
 			link = NULL;
 			continue;
 		}
-		if (link && !flushed && link->target == b->eip && link->from->mode == b->mode)
+		if (link && !flushed && link->target == b->eip && link->mode == b->mode)
 			jit_link(j, link, b);
 		j->stat_entries++;
 		link = (struct jit_link *)jit_enter(cpu, b->host);
@@ -259,8 +263,6 @@ static void jit_destroy(struct engine *e)
 	free(j->pages);
 	free(j->hash);
 	free(j->blocks);
-	free(j->unaligned);
-	free(j->unaligned_seen);
 	free(j->stat_interp_ids);
 	free(j->translator);
 	free(j);
@@ -287,12 +289,9 @@ static void init_area(struct jit *j)
 	struct jit_area *a = j->area;
 
 	memset(a, 0, sizeof(*a));
-	a->mask_byte = 0xfffff000;
-	a->mask_word = 0xfffff001;
-	a->mask_cross2 = 0xffe;
-	a->mask_cross4 = 0xffc;
-	a->mask_cross8 = 0xff8;
-	a->mask_cross16 = 0xff0;
+	a->mask_cross[0] = 0xffe;
+	for (unsigned i = 1; i < ARRAY_SIZE(a->mask_cross); i++)
+		a->mask_cross[i] = 0xfff & ~((2u << i) - 1);
 	a->mask_jump = JUMP_CACHE_MASK;
 	a->mask_arith = FLAGS_ARITH;
 	a->mask_no_if = ~(uint32_t)FLAG_IF;
@@ -328,11 +327,9 @@ struct engine *jit_create(struct cpu *cpu, struct error *err)
 	j->page_count = memory_page_count(cpu->memory);
 	j->hash = calloc(j->hash_size, sizeof(*j->hash));
 	j->pages = calloc(j->page_count, sizeof(*j->pages));
-	j->unaligned = calloc(1, 65536 / 8);
-	j->unaligned_seen = calloc(1, 65536);
 	j->stat_interp_ids = calloc(INSN_ID_COUNT, sizeof(uint64_t));
 	j->translator = calloc(1, sizeof(*j->translator));
-	if (!j->hash || !j->pages || !j->unaligned || !j->unaligned_seen ||
+	if (!j->hash || !j->pages ||
 	    !j->stat_interp_ids || !j->translator)
 		goto no_memory;
 	init_area(j);

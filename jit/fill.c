@@ -7,34 +7,16 @@
 
 #pragma GCC target("general-regs-only")
 
-/* How often one place must access unaligned before it is translated again. */
-#define UNALIGNED_LIMIT 8
-
-static void note_unaligned(struct jit *j, uint64_t from)
-{
-	unsigned slot = (unsigned)(from ^ from >> 16) & 0xffff;
-
-	if (++j->unaligned_seen[slot] < UNALIGNED_LIMIT)
-		return;
-	j->unaligned_seen[slot] = 0;
-	jit_unaligned_at(j, from);
-}
-
-uint64_t jit_fill(struct cpu *cpu, uint32_t linear, uint32_t what, uint64_t from)
+uint64_t jit_fill(struct cpu *cpu, uint32_t linear, uint32_t what)
 {
 	struct jit *j = cpu->engine_data;
-	unsigned size = what & 0xff, user = cpu->cpl == 3;
-	bool write = what >> 8 & 1;
-	uint64_t *table = write ? cpu->tlb.write[user] : cpu->tlb.read[user];
-	uint64_t *entry = &table[(uint64_t)(linear >> GUEST_PAGE_SHIFT) * TLB_STRIDE];
+	unsigned user = cpu->cpl == 3;
+	bool write = what & 1;
+	uint64_t *entry = &(write ? cpu->tlb.write : cpu->tlb.read)[user]
+						 [linear >> GUEST_PAGE_SHIFT];
 
-	if ((linear & (GUEST_PAGE_SIZE - 1)) + size > GUEST_PAGE_SIZE)
-		return 0;
-	if (*entry) {
-		if (linear & (size - 1) && size <= 4)
-			note_unaligned(j, from);
-		return *entry;
-	}
 	j->stat_fills++;
+	if (*entry)
+		return *entry;
 	return mmu_fill(cpu, linear, write, user) ? *entry : 0;
 }

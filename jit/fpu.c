@@ -37,7 +37,7 @@ static uint32_t guest_linear(struct jit *j, uint64_t host)
 		uint64_t page = t->filled[i];
 
 		for (int user = 0; user < 2; user++) {
-			uint64_t addend = t->read[user][page * TLB_STRIDE];
+			uint64_t addend = t->read[user][page];
 
 			if (addend && addend + (page << GUEST_PAGE_SHIFT) == page_host)
 				return (uint32_t)(page << GUEST_PAGE_SHIFT | offset);

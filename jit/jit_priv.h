@@ -6,9 +6,10 @@
  *   r9                        ecx   (rcx is free for JRCXZ, the branch that
  *   r8                        esp    reads no flags, and for shift counts)
  *   rcx r10 r11               scratch within one guest instruction
- *   r12                       0xfffff003: PEXT mask, page number and the two
- *                             low bits: the table index of a 4-byte access
- *   r13 r14                   table for reads, table for writes
+ *   r12                       12: shift count that makes a page number
+ *   r13                       the tables: for reads, then for writes
+ *   r14                       addend of the page the stack is in, in stretches of
+ *                             code where that was checked (stack.c)
  *   r15                       struct cpu
  *   rsp                       a stack of its own that holds nothing but return
  *                             addresses into recompiled code
@@ -16,7 +17,7 @@
  *   x87, xmm0-7, MXCSR        the guest's, while cpu->fpu_live is set
  *
  * So no glue code may touch flags: it is made of MOV, LEA, NOT, PEXT, PDEP,
- * RORX, SARX and JRCXZ.
+ * RORX, SARX, SHRX and JRCXZ.
  */
 #ifndef GANNET_JIT_JIT_PRIV_H
 #define GANNET_JIT_JIT_PRIV_H
@@ -32,8 +33,10 @@
 #include "jit/emit.h"
 
 /* Where each guest register lives. */
-enum { HOST_ECX = R9, HOST_ESP = R8, HOST_CPU = R15, HOST_MASK = R12, HOST_READ = R13,
-       HOST_WRITE = R14 };
+enum { HOST_ECX = R9, HOST_ESP = R8, HOST_CPU = R15, HOST_TWELVE = R12,
+       HOST_TABLES = R13, HOST_STACK = R14 };
+
+#define WRITE_TABLE ((int32_t)(TLB_PAGES * sizeof(uint64_t))) /* from HOST_TABLES */
 
 #ifndef JIT_CACHE_SIZE
 #define JIT_CACHE_SIZE (96u << 20)   /* bytes of host code */
@@ -58,6 +61,7 @@ enum jit_mode {
 	MODE_GS = 1 << 5,
 	MODE_IOPL = 1 << 6,   /* CPL <= IOPL: CLI and STI allowed */
 	MODE_TSC = 1 << 7,    /* RDTSC allowed */
+	MODE_NO_STACK = 1 << 14, /* variant of a block without r14: see stack.c */
 	MODE_NEVER = 1 << 15, /* the interpreter's business: 16-bit code, limits, debugging */
 };
 
@@ -66,24 +70,19 @@ enum jit_mode {
 struct jit_area {
 	uint64_t c_rsp;        /* 0: the C stack, 16-byte aligned */
 	uint64_t jit_rsp;      /* 8: the return-address stack while in C */
-	uint64_t *read;        /* 16: table for reads at the current privilege */
-	uint64_t *write;       /* 24 */
+	uint64_t *read;        /* 16: tables at the current privilege */
+	uint64_t spare;        /* 24 */
 	uint32_t *exec;        /* 32 */
 	uint64_t saved_flags;  /* 40 */
 	uint64_t saved_r10;    /* 48 */
-	uint32_t mask_byte;    /* 56: 0xfffff000 */
-	uint32_t mask_word;    /* 60: 0xfffff001 */
-	uint32_t mask_cross2;  /* 64: 0xffe */
-	uint32_t mask_cross4;  /* 68: 0xffc */
-	uint32_t mask_cross8;  /* 72: 0xff8 */
-	uint32_t mask_cross16; /* 76: 0xff0 */
+	uint32_t spare2[6];    /* 56 */
 	uint32_t mask_jump;    /* 80: JUMP_CACHE_MASK */
 	uint32_t mask_arith;   /* 84: FLAGS_ARITH */
 	uint32_t mask_no_if;   /* 88: ~FLAG_IF */
 	uint32_t mask_bit5;    /* 92: 31 */
 	void *thunk_exit;      /* 96: leave; EIP is stored */
 	void *thunk_exit_link; /* 104: leave; r11 is the struct jit_link */
-	void *thunk_fill;      /* 112: r10 address, r11 size | write << 8; rcx = addend or 0 */
+	void *thunk_fill;      /* 112: r10 address, r11 1 for writes; rcx = addend or 0 */
 	void *thunk_interp;    /* 120: interpret the instruction at EIP */
 	void *thunk_lookup;    /* 128: go to the block at ecx */
 	void *thunk_fpu;       /* 136: load x87/SSE state */
@@ -101,9 +100,9 @@ struct jit_area {
 	uint32_t mask_rest;    /* 216: what PUSHF shows of eflags besides FLAGS_ARITH */
 	uint32_t pad2;
 	uint64_t fill_return;  /* 224: where thunk_fill goes back to */
+	uint32_t mask_cross[10]; /* [n]: 0xfff without its n + 1 low bits */
 };
 _Static_assert(sizeof(struct jit_area) <= CPU_ENGINE_AREA, "engine area too small");
-_Static_assert(offsetof(struct jit_area, mask_byte) == 56, "thunks.S");
 _Static_assert(offsetof(struct jit_area, thunk_exit) == 96, "thunks.S");
 _Static_assert(offsetof(struct jit_area, jump_keys) == 152, "thunks.S");
 _Static_assert(offsetof(struct jit_area, mxcsr_host) == 184, "thunks.S");
@@ -126,6 +125,7 @@ struct jit_link {
 	uint8_t *site;         /* the rel32, writable address */
 	uint8_t *tag;          /* imm32 of the exec table check, or NULL */
 	uint32_t target;       /* guest EIP */
+	uint16_t mode;         /* of the block wanted there */
 	int32_t unlinked;      /* rel32 that leads to the stub */
 };
 
@@ -207,8 +207,6 @@ struct jit {
 	struct arena_chunk *arena; /* metadata of blocks, freed all at once */
 	size_t arena_used;
 
-	uint8_t *unaligned;  /* 64 Ki bits: code that was seen to access unaligned */
-	uint8_t *unaligned_seen;
 
 	struct translator *translator; /* scratch of the block being made */
 	bool count_insns;
@@ -226,7 +224,7 @@ extern const uint8_t jit_thunk_exit[], jit_thunk_exit_link[], jit_thunk_fill[],
 	jit_thunk_return_base[];
 
 /* ---- called from thunks ---- */
-uint64_t jit_fill(struct cpu *cpu, uint32_t linear, uint32_t what, uint64_t from);
+uint64_t jit_fill(struct cpu *cpu, uint32_t linear, uint32_t what);
 int jit_interp_one(struct cpu *cpu);
 _Noreturn void jit_raise(struct cpu *cpu, uint32_t vector);
 
@@ -254,12 +252,6 @@ void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to);
 struct jit_block *jit_block_at(struct jit *j, uint64_t host);
 void *jit_arena(struct jit *j, size_t bytes); /* zeroed; lives until jit_flush_all */
 void jit_arena_free(struct jit *j);
-/** jit_unaligned_at - code at cold address @from accesses unaligned: translate it again */
-void jit_unaligned_at(struct jit *j, uint64_t from);
-static inline unsigned jit_unaligned_slot(uint32_t eip)
-{
-	return (eip ^ eip >> 13) & 0xffff;
-}
 
 /* ---- context.c ---- */
 bool jit_contexts_init(struct jit *j);
@@ -276,7 +268,7 @@ bool jit_context_guard(const struct jit *j, uint64_t address);
 /* ---- translate.c ---- */
 /** jit_translate - make the block at @eip; NULL: interpret one instruction instead */
 struct jit_block *jit_translate(struct jit *j, uint32_t eip, uint32_t ram_page,
-				const uint8_t *page_host);
+				uint16_t mode, const uint8_t *page_host);
 
 /* ---- dump.c ---- */
 void jit_dump(struct jit *j, const struct jit_block *b, const uint8_t *page_host);

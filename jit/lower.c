@@ -187,7 +187,7 @@ bool jit_lower_generic(struct translator *t)
 	struct op op = host_op(in);
 	struct host_mem m;
 	struct fields f;
-	unsigned bytes, lin;
+	unsigned bytes;
 	enum op_access acc;
 	bool high;
 
@@ -211,9 +211,7 @@ bool jit_lower_generic(struct translator *t)
 		return false;
 	if (high && (e->id == INSN_ID_XCHG || e->id == INSN_ID_XADD || e->id == INSN_ID_CMPXCHG))
 		return false;
-	lin = jit_ea(t);
-	jit_check(t, lin, bytes, acc & ACC_W, e->attr & INSN_ALIGN16, false);
-	m = MEM_BI(RCX, (int8_t)lin);
+	m = jit_operand(t, bytes, acc & ACC_W);
 	if (high) {
 		emit_lea64(&t->h, RCX, m);
 		m = MEM_BD(RCX, 0);

@@ -10,33 +10,49 @@ static bool near32(const struct insn *in) { return in->opsize == 4; }
 
 /* ---- stack ---- */
 
-/* rcx + r10 = where a 4-byte push goes. */
-static void push_check(struct translator *t)
+/* Where a 4-byte push goes. */
+static struct host_mem push_slot(struct translator *t)
 {
+	if (t->stack_checked)
+		return MEM_BIS(HOST_STACK, HOST_ESP, 0, -4);
 	emit_lea(&t->h, R10, MEM_BD(HOST_ESP, -4));
 	jit_check(t, R10, 4, true, false, false);
+	return MEM_BI(RCX, R10);
 }
 
-static void push_commit(struct translator *t) { emit_mov(&t->h, HOST_ESP, R10); }
+static void push_commit(struct translator *t)
+{
+	if (t->stack_checked)
+		emit_lea(&t->h, HOST_ESP, MEM_BD(HOST_ESP, -4));
+	else
+		emit_mov(&t->h, HOST_ESP, R10);
+}
+
+/* What is on top of the stack. */
+static struct host_mem pop_slot(struct translator *t)
+{
+	if (t->stack_checked)
+		return MEM_BI(HOST_STACK, HOST_ESP);
+	jit_check(t, HOST_ESP, 4, false, false, false);
+	return MEM_BI(RCX, HOST_ESP);
+}
 
 static void push_imm(struct translator *t, uint32_t v)
 {
-	push_check(t);
-	emit_store_imm(&t->h, MEM_BI(RCX, R10), v);
+	emit_store_imm(&t->h, push_slot(t), v);
 	push_commit(t);
 }
 
 static void push_reg(struct translator *t, unsigned reg)
 {
-	push_check(t);
-	emit_store(&t->h, MEM_BI(RCX, R10), reg);
+	emit_store(&t->h, push_slot(t), reg);
 	push_commit(t);
 }
 
 static bool lower_push(struct translator *t)
 {
 	const struct insn *in = t->in;
-	unsigned lin;
+	struct host_mem m;
 
 	if (in->opsize != 4)
 		return false;
@@ -49,13 +65,11 @@ static bool lower_push(struct translator *t)
 	} else {
 		if (!jit_can_address(t, in))
 			return false;
-		lin = jit_ea(t);
-		jit_check(t, lin, 4, false, false, false);
-		emit_load(&t->h, RCX, MEM_BI(RCX, (int8_t)lin));
+		emit_load(&t->h, RCX, jit_operand(t, 4, false));
 		emit_store(&t->h, AREA(tmp), RCX);
-		push_check(t);
+		m = push_slot(t);
 		emit_load(&t->h, R11, AREA(tmp));
-		emit_store(&t->h, MEM_BI(RCX, R10), R11);
+		emit_store(&t->h, m, R11);
 		push_commit(t);
 	}
 	return true;
@@ -63,14 +77,16 @@ static bool lower_push(struct translator *t)
 
 static bool lower_push_sreg(struct translator *t)
 {
+	struct host_mem m;
+
 	if (t->in->opsize != 4)
 		return false;
-	push_check(t);
+	m = push_slot(t);
 	emit_rm(&t->h, OP0F(0xb7), R11,
 		MEM_BD(HOST_CPU, (int32_t)(offsetof(struct cpu, seg) +
 					   t->in->entry->op[0].fixed * sizeof(struct segment) +
 					   offsetof(struct segment, selector))));
-	emit_store(&t->h, MEM_BI(RCX, R10), R11);
+	emit_store(&t->h, m, R11);
 	push_commit(t);
 	return true;
 }
@@ -83,8 +99,7 @@ static bool lower_pop(struct translator *t)
 	if (in->opsize != 4 || in->has_mem)
 		return false;
 	reg = host_gpr((in->opcode & 0xf8) == 0x58 ? in->opcode & 7u : in->rm);
-	jit_check(t, HOST_ESP, 4, false, false, false);
-	emit_load(&t->h, reg, MEM_BI(RCX, HOST_ESP));
+	emit_load(&t->h, reg, pop_slot(t));
 	if (reg != HOST_ESP)
 		emit_lea(&t->h, HOST_ESP, MEM_BD(HOST_ESP, 4));
 	return true;
@@ -122,15 +137,11 @@ static bool lower_jcc(struct translator *t)
 /* Put the target of an indirect branch into tmp. */
 static bool indirect_target(struct translator *t)
 {
-	unsigned lin;
-
 	if (!t->in->has_mem)
 		return true;
 	if (!jit_can_address(t, t->in))
 		return false;
-	lin = jit_ea(t);
-	jit_check(t, lin, 4, false, false, false);
-	emit_load(&t->h, RCX, MEM_BI(RCX, (int8_t)lin));
+	emit_load(&t->h, RCX, jit_operand(t, 4, false));
 	return true;
 }
 
@@ -192,8 +203,7 @@ static bool lower_ret(struct translator *t)
 
 	if (!near32(in))
 		return false;
-	jit_check(t, HOST_ESP, 4, false, false, false);
-	emit_load(&t->h, RCX, MEM_BI(RCX, HOST_ESP));
+	emit_load(&t->h, RCX, pop_slot(t));
 	emit_lea(&t->h, HOST_ESP,
 		 MEM_BD(HOST_ESP, 4 + (in->opcode == 0xc2 ? (int32_t)(in->imm & 0xffff) : 0)));
 	emit8(&t->h, 0xc3);

@@ -4,11 +4,6 @@
  */
 #include "jit/translate_priv.h"
 
-static struct host_mem area_mask(const struct translator *t, const uint32_t *field)
-{
-	return MEM_BD(HOST_CPU, (int32_t)((const char *)field - (const char *)t->j->cpu));
-}
-
 /* ---- shifts by CL, CMPXCHG8B: they want ecx in rcx ---- */
 
 static bool with_ecx(struct translator *t)
@@ -17,7 +12,7 @@ static bool with_ecx(struct translator *t)
 	const struct insn_entry *e = in->entry;
 	struct op op = { .map = e->map, .opcode = in->opcode };
 	bool byte = !(in->opcode & 1) && e->map == MAP_1;
-	unsigned bytes, lin, reg = in->reg;
+	unsigned bytes, reg = in->reg;
 
 	if (in->opsize == 2 && !byte)
 		op.prefix = 0x66;
@@ -40,9 +35,7 @@ static bool with_ecx(struct translator *t)
 	if (!jit_can_address(t, in))
 		return false;
 	insn_memory_access(in, &bytes);
-	lin = jit_ea(t);
-	jit_check(t, lin, bytes, true, false, false);
-	emit_lea64(&t->h, R10, MEM_BI(RCX, (int8_t)lin));
+	emit_lea64(&t->h, R10, jit_operand(t, bytes, true));
 	emit_mov(&t->h, RCX, HOST_ECX);
 	emit_rm(&t->h, op, reg, MEM_BD(R10, 0));
 	return true;
@@ -65,7 +58,7 @@ static bool bit_string(struct translator *t)
 	emit_lea(h, R10, MEM_BIS((int8_t)lin, R11, 2, 0));
 	jit_check(t, R10, 4, in->entry->id != INSN_ID_BT, false, false);
 	jit_pads(t, 48);
-	emit_pext_mem(h, R11, offset, area_mask(t, &t->j->area->mask_bit5));
+	emit_pext_mem(h, R11, offset, jit_area_field(t, &t->j->area->mask_bit5));
 	emit_rm(h, op, R11, MEM_BI(RCX, R10));
 	return true;
 }
@@ -126,8 +119,8 @@ static bool string_step(struct translator *t)
 static void load_eflags(struct translator *t, const uint32_t *mask)
 {
 	emit_load(&t->h, RCX, CPU_FIELD(eflags));
-	emit_pext_mem(&t->h, RCX, RCX, area_mask(t, mask));
-	emit_pdep_mem(&t->h, RCX, RCX, area_mask(t, mask));
+	emit_pext_mem(&t->h, RCX, RCX, jit_area_field(t, mask));
+	emit_pdep_mem(&t->h, RCX, RCX, jit_area_field(t, mask));
 }
 
 static bool lower_cli(struct translator *t)
@@ -174,8 +167,8 @@ static bool lower_pushf(struct translator *t)
 	emit_mov(h, R11, RCX);
 	emit8(h, 0x9c); /* pushfq */
 	emit8(h, 0x59); /* pop rcx */
-	emit_pext_mem(h, RCX, RCX, area_mask(t, &t->j->area->mask_arith));
-	emit_pdep_mem(h, RCX, RCX, area_mask(t, &t->j->area->mask_arith));
+	emit_pext_mem(h, RCX, RCX, jit_area_field(t, &t->j->area->mask_arith));
+	emit_pdep_mem(h, RCX, RCX, jit_area_field(t, &t->j->area->mask_arith));
 	emit_lea(h, RCX, MEM_BI(RCX, R11));
 	emit_store(h, MEM_BD(R10, 0), RCX);
 	emit_lea(h, HOST_ESP, MEM_BD(HOST_ESP, -4));
@@ -279,7 +272,7 @@ static bool lower_lea(struct translator *t)
 static bool lower_xchg(struct translator *t)
 {
 	const struct insn *in = t->in;
-	unsigned lin;
+	struct host_mem m;
 
 	if (in->opcode == 0x90) /* NOP, PAUSE */
 		return true;
@@ -287,10 +280,9 @@ static bool lower_xchg(struct translator *t)
 		return jit_lower_generic(t);
 	if (!jit_can_address(t, in))
 		return false;
-	lin = jit_ea(t);
-	jit_check(t, lin, 4, true, false, false);
-	emit_load(&t->h, R11, MEM_BI(RCX, (int8_t)lin));
-	emit_store(&t->h, MEM_BI(RCX, (int8_t)lin), host_gpr(in->reg));
+	m = jit_operand(t, 4, true);
+	emit_load(&t->h, R11, m);
+	emit_store(&t->h, m, host_gpr(in->reg));
 	emit_mov(&t->h, host_gpr(in->reg), R11);
 	return true;
 }

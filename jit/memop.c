@@ -3,20 +3,22 @@
  * A table word per page holds host address minus linear address, or 0 for
  * "take the slow path". No instruction here changes a flag:
  *
- *	pext r11d, lin, r12d       ; page number * 4 + the two low address bits
- *	mov  rcx, [r13 + r11*8]    ; words 1-3 of a page are 0: unaligned misses
- *	jrcxz slow
+ *	lea  ecx, [lin + 3]        ; of 4 bytes, the last one's address:
+ *	pext ecx, ecx, [0xffc]     ; 0 if that is within 4 bytes of a page's start
+ *	jrcxz crosses?
+ *	shrx r11d, lin, r12d       ; page number
+ *	mov  rcx, [r13 + r11*8]
+ *	jrcxz miss
  *	...  [rcx + lin]
  *
- * The slow path first asks for the word to be filled (which also serves
- * unaligned accesses within a page); if there is no such word, because of a
- * fault, a device, translated code or a page crossing, the whole instruction
- * goes to the interpreter. Nothing has been committed by then.
+ * The first three lines keep off the critical path, and are not needed for
+ * bytes and for operands that the host itself wants aligned. "Crosses?" looks
+ * again, exactly. "Miss" asks for the word to be filled; if there is no such
+ * word, because of a fault, a device or translated code, or if the access does
+ * cross, the whole instruction goes to the interpreter. Nothing has been
+ * committed by then.
  *
- * Code that was seen to access unaligned memory is translated again with a
- * check for page crossings in place of the check for alignment:
- *
- *	rcx = pext(~lin, 0xffc)    ; 0 if the offset in the page is 0xffc or more
+ * Accesses near ESP do without all this where stack.c has arranged it.
  */
 #include "jit/translate_priv.h"
 
@@ -65,11 +67,29 @@ unsigned jit_ea(struct translator *t)
 	return R10;
 }
 
-/* Cold code behind a table miss. Returns its address; falls back to @resume. */
-static uint64_t slow_stub(struct translator *t, unsigned lin, unsigned size, bool write,
-			  bool keep_r10, uint8_t **resume_fix)
+/* A jump from cold code to a place in hot code not reached yet. */
+static uint8_t *cold_jump(struct translator *t)
 {
-	uint64_t slow = jit_slow_path(t);
+	uint8_t *fix;
+
+	emit8(&t->c, 0xe9);
+	fix = t->c.p;
+	emit32(&t->c, 0);
+	return fix;
+}
+
+static void resume_here(struct translator *t, uint8_t *fix)
+{
+	uint64_t from = (uint64_t)fix + 4 + (uint64_t)t->c.exec;
+	uint32_t d = (uint32_t)(emit_addr(&t->h) - from);
+
+	if (!t->c.full)
+		memcpy(fix, &d, 4);
+}
+
+uint64_t jit_miss_stub(struct translator *t, unsigned lin, bool write, bool keep_r10,
+		       uint64_t otherwise, uint8_t **resume)
+{
 	struct emit *c = &t->c;
 	uint64_t at = emit_addr(c);
 	uint8_t *over;
@@ -78,78 +98,93 @@ static uint64_t slow_stub(struct translator *t, unsigned lin, unsigned size, boo
 		emit_rm(c, OP1W(0x89), R10, AREA(saved_ptr));
 	if (lin != R10)
 		emit_mov(c, R10, lin);
-	emit_mov_imm(c, R11, size | (uint32_t)write << 8);
+	emit_mov_imm(c, R11, write);
 	emit_call_mem(c, AREA(thunk_fill));
 	if (keep_r10)
 		emit_load64(c, R10, AREA(saved_ptr));
 	emit8(c, 0xe3); /* jrcxz: over the jump back */
 	over = c->p;
 	emit8(c, 0);
-	emit8(c, 0xe9);
-	*resume_fix = c->p;
-	emit32(c, 0);
+	*resume = cold_jump(t);
 	emit_patch8(c, over);
-	emit_jmp(c, slow);
+	emit_jmp(c, otherwise);
 	return at;
 }
 
-static uint32_t *cross_mask_field(struct jit_area *a, unsigned size)
+/* Are the first and the last byte really in different pages? */
+static uint64_t cross_stub(struct translator *t, unsigned lin, unsigned size, uint64_t slow,
+			   uint8_t **resume)
 {
-	switch (size) {
-	case 2:
-		return &a->mask_cross2;
-	case 4:
-		return &a->mask_cross4;
-	case 8:
-		return &a->mask_cross8;
-	default:
-		return &a->mask_cross16;
-	}
+	struct emit *c = &t->c;
+	uint64_t at = emit_addr(c);
+	uint8_t *same;
+
+	emit_lea(c, R11, MEM_BD((int8_t)lin, (int32_t)size - 1));
+	emit_shrx(c, R11, R11, HOST_TWELVE);
+	emit_shrx(c, RCX, lin, HOST_TWELVE);
+	emit_not(c, R11);
+	emit_lea(c, RCX, MEM_BIS(RCX, R11, 0, 1));
+	emit8(c, 0xe3);
+	same = c->p;
+	emit8(c, 0);
+	emit_jmp(c, slow);
+	emit_patch8(c, same);
+	*resume = cold_jump(t);
+	return at;
 }
 
-static struct host_mem area_mem(const struct translator *t, const void *field)
+struct host_mem jit_area_field(const struct translator *t, const void *field)
 {
 	return MEM_BD(HOST_CPU, (int32_t)((const char *)field - (const char *)t->j->cpu));
 }
 
-static void patch_resume(struct translator *t, uint8_t *at)
+/* Index into mask_cross[] for a power of two that is at least @size. */
+static unsigned cross_index(unsigned size)
 {
-	uint64_t from = (uint64_t)at + 4 + (uint64_t)t->c.exec;
-	uint32_t d = (uint32_t)(emit_addr(&t->h) - from);
+	unsigned n = 0;
 
-	if (!t->c.full)
-		memcpy(at, &d, 4);
+	while ((2u << n) < size)
+		n++;
+	return n;
+}
+
+void jit_cross_test(struct translator *t, unsigned last, unsigned size)
+{
+	emit_pext_mem(&t->h, RCX, last, jit_area_field(t, &t->j->area->mask_cross[cross_index(size)]));
 }
 
 void jit_check(struct translator *t, unsigned lin, unsigned size, bool write, bool aligned16,
 	       bool keep_r10)
 {
 	struct emit *h = &t->h;
-	struct jit_area *a = t->j->area;
-	int8_t table = write ? HOST_WRITE : HOST_READ;
+	uint64_t slow = jit_slow_path(t);
 	uint8_t *resume;
-	uint64_t stub;
-	bool by_page = size == 1 || aligned16;
 
 	jit_pads(t, 64);
-	stub = slow_stub(t, lin, size, write, keep_r10, &resume);
-	if (!by_page && (size > 4 || t->careful)) {
-		emit_mov(h, RCX, lin);
-		emit_not(h, RCX);
-		emit_pext_mem(h, RCX, RCX, area_mem(t, cross_mask_field(a, size)));
+	if (size > 1 && !aligned16) {
+		uint64_t stub = cross_stub(t, lin, size, slow, &resume);
+
+		emit_lea(h, RCX, MEM_BD((int8_t)lin, (int32_t)size - 1));
+		jit_cross_test(t, RCX, size);
 		jit_jrcxz(t, stub);
-		by_page = true;
+		resume_here(t, resume);
 	}
-	if (by_page) {
-		emit_pext_mem(h, R11, lin, area_mem(t, &a->mask_byte));
-		emit_rorx(h, true, R11, R11, 62);
-	} else if (size == 2) {
-		emit_pext_mem(h, R11, lin, area_mem(t, &a->mask_word));
-		emit_lea64(h, R11, MEM_BI(R11, R11));
-	} else {
-		emit_pext(h, R11, lin, HOST_MASK);
-	}
-	emit_load64(h, RCX, MEM_BIS(table, R11, 3, 0));
-	jit_jrcxz(t, stub);
-	patch_resume(t, resume);
+	emit_shrx(h, R11, lin, HOST_TWELVE);
+	emit_load64(h, RCX, MEM_BIS(HOST_TABLES, R11, 3, write ? WRITE_TABLE : 0));
+	jit_jrcxz(t, jit_miss_stub(t, lin, write, keep_r10, slow, &resume));
+	resume_here(t, resume);
+}
+
+void jit_resume_here(struct translator *t, uint8_t *fix) { resume_here(t, fix); }
+
+struct host_mem jit_operand(struct translator *t, unsigned size, bool write)
+{
+	bool aligned16 = t->in->entry->attr & INSN_ALIGN16;
+	unsigned lin;
+
+	if (t->stack_checked && jit_stack_operand(t->in))
+		return (struct host_mem){ HOST_STACK, HOST_ESP, 0, t->in->disp };
+	lin = jit_ea(t);
+	jit_check(t, lin, size, write, aligned16, false);
+	return MEM_BI(RCX, (int8_t)lin);
 }

@@ -12,7 +12,6 @@
 #define C_RSP        (AREA + 0)
 #define JIT_RSP      (AREA + 8)
 #define TLB_READ     (AREA + 16)
-#define TLB_WRITE    (AREA + 24)
 #define SAVED_FLAGS  (AREA + 40)
 #define SAVED_R10    (AREA + 48)
 #define MASK_JUMP    (AREA + 80)
@@ -61,9 +60,8 @@
 
 /* And back; the tables may have changed with the privilege level. */
 	.macro fill
-	mov	r12d, 0xfffff003
+	mov	r12d, 12
 	mov	r13, [r15 + TLB_READ]
-	mov	r14, [r15 + TLB_WRITE]
 	mov	r9, [r15 + 8]
 	mov	rdx, [r15 + 16]
 	mov	rbx, [r15 + 24]
@@ -150,7 +148,7 @@ jit_thunk_exit_link:
 	ret
 	.size	jit_thunk_exit, . - jit_thunk_exit
 
-/* A table entry was 0. r10: linear address, r11d: size | write << 8.
+/* A table entry was 0. r10: linear address, r11d: 1 for writes.
  * Returns rcx = host address - linear address, or 0: do it another way.
  * Calls C that leaves x87 and SSE alone. */
 thunk jit_thunk_fill

@@ -102,6 +102,7 @@ static struct jit_link *new_link(struct translator *t, uint32_t target)
 	}
 	l->from = t->b;
 	l->target = target;
+	l->mode = t->b->mode & (uint16_t)~MODE_NO_STACK;
 	l->own_next = t->b->links;
 	t->b->links = l;
 	return l;
@@ -194,6 +195,17 @@ void jit_exit_to(struct translator *t, int cc, uint32_t target)
 	linked_branch(t, e, cc, l, stub);
 	if (hop)
 		emit_patch8(e, hop);
+}
+
+uint64_t jit_variant_stub(struct translator *t, uint32_t eip, uint16_t variant)
+{
+	struct jit_link *l = new_link(t, eip);
+	uint64_t stub = link_stub(t, eip, l), at = emit_addr(&t->c);
+
+	linked_branch(t, &t->c, -1, l, stub);
+	if (l)
+		l->mode |= variant;
+	return at;
 }
 
 void jit_landing_here(struct translator *t, uint32_t expected)
@@ -397,9 +409,8 @@ static void translate_insn(struct translator *t, unsigned i)
 	t->terminal = ends_block(t->in) || t->in->entry->attr & INSN_BRANCH;
 	t->slow = 0;
 	t->next_fixes = 0;
-	t->careful = t->j->unaligned[jit_unaligned_slot(t->eip) >> 3] >>
-		     (jit_unaligned_slot(t->eip) & 7) & 1;
 	jit_pads(t, 64);
+	jit_stack_begin(t, i);
 	if (t->j->count_insns) {
 		emit_load64(&t->h, RCX, AREA(stat_insns));
 		emit_lea64(&t->h, RCX, MEM_BD(RCX, 1));
@@ -448,7 +459,7 @@ static struct jit_block *commit(struct translator *t)
 
 		if (l->tag)
 			continue;
-		to = jit_block_find(j, l->target, b->ram_page, b->mode);
+		to = jit_block_find(j, l->target, b->ram_page, l->mode);
 		if (to)
 			jit_link(j, l, to);
 	}
@@ -457,7 +468,7 @@ static struct jit_block *commit(struct translator *t)
 }
 
 struct jit_block *jit_translate(struct jit *j, uint32_t eip, uint32_t ram_page,
-				const uint8_t *page_host)
+				uint16_t mode, const uint8_t *page_host)
 {
 	struct translator *t = j->translator;
 	struct jit_block *b = jit_arena(j, sizeof(*b));
@@ -468,11 +479,11 @@ struct jit_block *jit_translate(struct jit *j, uint32_t eip, uint32_t ram_page,
 	}
 	b->eip = eip;
 	b->ram_page = ram_page;
-	b->mode = j->mode;
+	b->mode = mode;
 	b->tail_page = MEMORY_NO_PAGE;
 	t->j = j;
 	t->b = b;
-	t->count = t->pads = t->faults = 0;
+	t->count = t->pads = t->faults = t->stack_end = 0;
 	t->fpu_checked = t->ended = t->failed = false;
 	t->sti_check = 0;
 	t->eip = eip;

@@ -31,10 +31,11 @@ struct translator {
 	uint64_t slow;       /* cold code that interprets it; 0: not made yet */
 	uint8_t *next_fix[8]; /* rel32s in cold code that lead to the next instruction */
 	unsigned next_fixes;
-	bool careful;        /* known to access unaligned: check for page crossing */
 
 	struct pad pad[PAD_MAX];
 	unsigned pads;
+	unsigned stack_end;  /* instructions before this one may use r14 */
+	bool stack_checked;  /* ... this one too */
 	bool fpu_checked;    /* x87/SSE state is live here */
 	bool ended;          /* nothing falls through any more */
 	int sti_check;       /* instructions until pending interrupts are looked at */
@@ -62,6 +63,8 @@ void jit_landing_here(struct translator *t, uint32_t expected);
 /** jit_indirect - go to the guest address in ecx; @call: with a host call */
 void jit_indirect(struct translator *t, bool call);
 void jit_poll(struct translator *t, uint32_t eip);
+/** jit_variant_stub - cold code that goes on at @eip in the block of mode | @variant */
+uint64_t jit_variant_stub(struct translator *t, uint32_t eip, uint16_t variant);
 /** jit_interpret - hand the current instruction to the interpreter, inline */
 void jit_interpret(struct translator *t);
 void jit_fault_point(struct translator *t);
@@ -75,6 +78,23 @@ unsigned jit_ea(struct translator *t);
  *  Clobbers r11. @keep_r10: preserve r10 on the slow path (@lin is not r10). */
 void jit_check(struct translator *t, unsigned lin, unsigned size, bool write, bool aligned16,
 	       bool keep_r10);
+
+/** jit_operand - the ModRM/moffs operand as a host memory operand, checked */
+struct host_mem jit_operand(struct translator *t, unsigned size, bool write);
+/** jit_cross_test - rcx = 0 if @size bytes that end at address @last may cross a page */
+void jit_cross_test(struct translator *t, unsigned last, unsigned size);
+/** jit_miss_stub - cold code that fills the table word of @lin and comes back to
+ *  *resume (see jit_resume_here), or goes to @otherwise */
+uint64_t jit_miss_stub(struct translator *t, unsigned lin, bool write, bool keep_r10,
+		       uint64_t otherwise, uint8_t **resume);
+void jit_resume_here(struct translator *t, uint8_t *fix);
+struct host_mem jit_area_field(const struct translator *t, const void *field);
+
+/* ---- stack.c ---- */
+/** jit_stack_operand - the memory operand is [esp + disp] */
+bool jit_stack_operand(const struct insn *in);
+/** jit_stack_begin - before instruction @i: go on with, or begin, a checked stretch */
+void jit_stack_begin(struct translator *t, unsigned i);
 
 /* ---- lower*.c: true if translated; false: let the interpreter have it ---- */
 bool jit_lower_generic(struct translator *t);
