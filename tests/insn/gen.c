@@ -955,6 +955,8 @@ static void add_loop(struct gen *s)
 	for (unsigned i = first; i < c->insn_count; i++) {
 		const struct insn_entry *e = &s->g->table[c->insn[i].entry];
 
+		if (e->id == INSN_ID_IRET) /* NT may be set the next time round */
+			return;
 		all_used |= flags_used(e);
 		all_undef |= e->flags_undef;
 	}
