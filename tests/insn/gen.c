@@ -122,27 +122,6 @@ void generator_finish(struct generator *g)
 
 /* ---- values ---- */
 
-static uint32_t random32(struct rng *r)
-{
-	static const uint32_t special[] = {
-		0, 1, 2, 7, 8, 15, 16, 31, 32, 33, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff,
-		0x10000, 0x7fffffff, 0x80000000, 0xffffffff, 0xfffffffe, 0x55555555, 0xaaaaaaaa,
-		0x0f0f0f0f, 0x00010001, 0xffff0000, 0x3f800000, 0x99999999, 0x12345678,
-	};
-	uint64_t v = rng_next(r);
-
-	switch (v >> 60 & 3) {
-	case 0:
-		return special[(v >> 8) % ARRAY_SIZE(special)];
-	case 1:
-		return (uint32_t)(v & 0xff);
-	case 2:
-		return (uint32_t)(int32_t)(int8_t)v;
-	default:
-		return (uint32_t)v;
-	}
-}
-
 static uint16_t random_selector(struct rng *r)
 {
 	static const uint16_t list[] = { SEL_DATA, SEL_DATA, SEL_DATA, SEL_CODE, 0, 3, 0x28, 0x2a, 0x20,
@@ -175,7 +154,7 @@ static uint32_t random_linear(struct gen *s, const struct draft *d)
 	if (d->a16 && s->c->mode == MODE_FLAT32) {
 		if (how < 90)
 			return address_in(r, LOW_BASE, LOW_PAGES * PAGE, bytes, align);
-		return (uint16_t)random32(r);
+		return (uint16_t)generator_random32(r);
 	}
 	if (how < 74)
 		return address_in(r, DATA_BASE, rw, bytes, align);
@@ -192,7 +171,7 @@ static uint32_t random_linear(struct gen *s, const struct draft *d)
 	else if (how < 98)
 		t = address_in(r, STACK_BASE, STACK_PAGES * PAGE, bytes, align);
 	else
-		return random32(r);
+		return generator_random32(r);
 	return (d->e->attr & INSN_ALIGN16) && rng_percent(r, 60) ? t & ~15u : t;
 }
 
@@ -326,7 +305,7 @@ static void memory32(struct gen *s, struct draft *d)
 	while (index == ESP);
 	scale = rng_below(s->r, 4);
 	if (reg_free(s, index))
-		reg_fix(s, index, rng_percent(s->r, 60) ? rng_below(s->r, 64) : random32(s->r));
+		reg_fix(s, index, rng_percent(s->r, 60) ? rng_below(s->r, 64) : generator_random32(s->r));
 	s->fixed |= 1u << index;
 	disp -= s->c->gpr[index] << scale;
 	if (style == 6) { /* scaled index alone */
@@ -450,7 +429,7 @@ static void put_immediates(struct gen *s, struct draft *d, struct case_insn *out
 
 		switch (e->op[i].addr) {
 		case OP_I:
-			v = random32(s->r);
+			v = generator_random32(s->r);
 			if (e->id == INSN_ID_INT && (v & 0xff) == 0x80)
 				v = 3; /* the host's system call */
 			if (e->id == INSN_ID_ENTER && rng_percent(s->r, 80))
@@ -496,7 +475,7 @@ static void set_scene(struct gen *s, struct draft *d)
 		d->bytes = 4;
 		reg_fix(s, ESI, random_target(s, d));
 		reg_fix(s, EDI, random_target(s, d));
-		reg_fix(s, ECX, rng_percent(r, 85) ? rng_below(r, 40) : random32(r));
+		reg_fix(s, ECX, rng_percent(r, 85) ? rng_below(r, 40) : generator_random32(r));
 	}
 	if (e->attr & INSN_STACK)
 		s->fixed |= 1u << ESP;
@@ -518,19 +497,19 @@ static void set_scene(struct gen *s, struct draft *d)
 	case INSN_ID_LOOPE:
 	case INSN_ID_LOOPNE:
 	case INSN_ID_JECXZ:
-		reg_fix(s, ECX, rng_percent(r, 70) ? rng_below(r, 3) : random32(r));
+		reg_fix(s, ECX, rng_percent(r, 70) ? rng_below(r, 3) : generator_random32(r));
 		break;
 	case INSN_ID_BT:
 	case INSN_ID_BTS:
 	case INSN_ID_BTR:
 	case INSN_ID_BTC:
 		if (d->mem && entry_has(e, OP_G) && d->reg != ESP)
-			reg_fix(s, d->reg, rng_percent(r, 80) ? rng_below(r, 512) - 256u : random32(r));
+			reg_fix(s, d->reg, rng_percent(r, 80) ? rng_below(r, 512) - 256u : generator_random32(r));
 		break;
 	case INSN_ID_SHLD:
 	case INSN_ID_SHRD:
 		if (d->o16)
-			reg_fix(s, ECX, random32(r) & ~0x10u);
+			reg_fix(s, ECX, generator_random32(r) & ~0x10u);
 		break;
 	case INSN_ID_RET:
 		if (stack_known)
@@ -543,11 +522,11 @@ static void set_scene(struct gen *s, struct draft *d)
 		poke_label(s, esp);
 		poke(s, esp + unit, rng_percent(r, 80) ? code : random_selector(r));
 		if (e->id == INSN_ID_IRET)
-			poke(s, esp + 2 * unit, random32(r) & ~(rng_percent(r, 90) ? FLAG_TF | FLAG_VM | FLAG_NT : 0u));
+			poke(s, esp + 2 * unit, generator_random32(r) & ~(rng_percent(r, 90) ? FLAG_TF | FLAG_VM | FLAG_NT : 0u));
 		break;
 	case INSN_ID_POPF:
 		if (stack_known && rng_percent(r, 85))
-			poke(s, esp, random32(r) & ~(FLAG_TF | FLAG_NT | (rng_percent(r, 80) ? FLAG_AC : 0u)));
+			poke(s, esp, generator_random32(r) & ~(FLAG_TF | FLAG_NT | (rng_percent(r, 80) ? FLAG_AC : 0u)));
 		break;
 	case INSN_ID_POP_SREG:
 		if (stack_known)
@@ -596,11 +575,11 @@ static void set_scene(struct gen *s, struct draft *d)
 		break;
 	case INSN_ID_FXRSTOR:
 		if (rng_percent(r, 85))
-			poke(s, d->target + 24, random32(r) & 0xffff);
+			poke(s, d->target + 24, generator_random32(r) & 0xffff);
 		break;
 	case INSN_ID_LDMXCSR:
 		if (rng_percent(r, 85))
-			poke(s, d->target, rng_percent(r, 50) ? 0x1f80 | (random32(r) & 0xe07f) : random32(r) & 0xffff);
+			poke(s, d->target, rng_percent(r, 50) ? 0x1f80 | (generator_random32(r) & 0xe07f) : generator_random32(r) & 0xffff);
 		break;
 	default:
 		break;
@@ -790,108 +769,6 @@ static bool add_insn(struct gen *s, int row)
 
 /* ---- initial state ---- */
 
-static uint64_t random_float_bits(struct rng *r, bool wide)
-{
-	uint64_t v = rng_next(r);
-
-	if (wide) /* double near 1, or anything */
-		return v & 1 ? v : (v & 0x800fffffffffffffull) | (1003ull + (v >> 52 & 31)) << 52;
-	if (v & 2)
-		v = (v & 0x807fffff807fffffull) | (uint64_t)(107 + (v >> 23 & 31)) << 23 |
-		    (uint64_t)(107 + (v >> 55 & 31)) << 55;
-	return v;
-}
-
-static uint64_t random64(struct rng *r)
-{
-	uint64_t v = rng_next(r);
-
-	switch (v & 7) {
-	case 0: return random32(r) | (uint64_t)random32(r) << 32;
-	case 1:
-	case 2: return random_float_bits(r, true);
-	case 3:
-	case 4: return random_float_bits(r, false);
-	default: break;
-	}
-	{
-		static const uint64_t special[] = {
-			0, 0x8000000000000000ull, 0x3ff0000000000000ull, 0x7ff0000000000000ull,
-			0xfff8000000000000ull, 0x7ff0000000000001ull, 1, 0x000fffffffffffffull,
-			0x3f8000007f800000ull, 0x7fc00000ff800001ull, 0x0000000180000001ull,
-			0x7fefffffffffffffull, 0x7f7fffff00800000ull, 0x0010000000000000ull,
-			0x41e0000000000000ull, 0xffffffffffffffffull, 0x4f0000004effffffull,
-		};
-		return (v & 7) == 5 ? special[(v >> 8) % ARRAY_SIZE(special)] : rng_next(r);
-	}
-}
-
-static void random_st(struct rng *r, uint8_t st[16])
-{
-	uint64_t mantissa = rng_next(r), how = rng_next(r);
-	uint16_t exponent = (uint16_t)how;
-
-	memset(st, 0, 16);
-	switch (how >> 32 & 15) {
-	case 0: mantissa = 0; exponent &= 0x8000; break;                       /* zero */
-	case 1: mantissa = 1ull << 63; exponent |= 0x7fff; break;              /* infinity */
-	case 2: mantissa |= 3ull << 62; exponent |= 0x7fff; break;             /* quiet NaN */
-	case 3: mantissa = (mantissa | 1ull << 63) & ~(1ull << 62); exponent |= 0x7fff; break;
-	case 4: mantissa &= ~(1ull << 63); exponent &= 0x8000; break;          /* denormal */
-	case 5: mantissa &= ~(1ull << 63); break;                              /* unsupported */
-	case 6: mantissa |= 1ull << 63; break;                                 /* any exponent */
-	case 7: exponent |= 0x7fff; break;
-	case 8: /* small integer */
-		mantissa = 1ull << 63 | (mantissa & 0xffull << 54);
-		exponent = (uint16_t)((exponent & 0x8000) | (16383 + (how >> 40) % 40));
-		break;
-	default:
-		mantissa |= 1ull << 63;
-		exponent = (uint16_t)((exponent & 0x8000) | (16383 - 32 + (how >> 40) % 100));
-	}
-	store_le64(st, mantissa);
-	store_le16(st + 8, exponent);
-}
-
-static void random_fx(struct rng *r, uint8_t fx[FX_SIZE])
-{
-	uint16_t fcw = 0x37f, fsw = (uint16_t)rng_next(r) & 0x7f7f;
-	uint32_t mxcsr = 0x1f80, pending;
-	uint8_t ftw = 0xff;
-
-	memset(fx, 0, FX_SIZE);
-	if (rng_percent(r, 60))
-		fcw = (uint16_t)((rng_next(r) & 0x0f00) | 0x7f);
-	else if (rng_percent(r, 60))
-		fcw = (uint16_t)((rng_next(r) & 0x0f3f) | 0x40);
-	if (rng_percent(r, 40))
-		ftw = rng_percent(r, 50) ? (uint8_t)rng_next(r) : 0;
-	if (rng_percent(r, 50))
-		fsw &= 0x7f00;
-	pending = fsw & ~fcw & 0x3f;
-	if (pending && rng_percent(r, 85))
-		fsw &= (uint16_t)~pending;
-	else if (pending)
-		fsw |= 0x8080;
-	if (rng_percent(r, 60))
-		mxcsr = 0x1f80 | (rng_next(r) & 0xe07f);
-	else if (rng_percent(r, 50))
-		mxcsr = rng_next(r) & 0xffff;
-	store_le16(fx, fcw);
-	store_le16(fx + 2, fsw);
-	fx[4] = ftw;
-	if (fsw & 0x80) { /* AMD loads the pointers only with something pending */
-		store_le32(fx + 8, (uint32_t)rng_next(r));
-		store_le32(fx + 16, (uint32_t)rng_next(r));
-	}
-	store_le32(fx + 24, mxcsr);
-	store_le32(fx + 28, 0xffff);
-	for (unsigned i = 0; i < 8; i++)
-		random_st(r, fx + 32 + 16 * i);
-	for (unsigned i = 160; i < FX_SIZE; i += 8)
-		store_le64(fx + i, random64(r));
-}
-
 static uint32_t initial_linear(struct rng *r, unsigned n)
 {
 	unsigned how = rng_below(r, 100);
@@ -903,7 +780,7 @@ static uint32_t initial_linear(struct rng *r, unsigned n)
 		return STACK_BASE + PAGE / 2 + 4 * rng_below(r, 1024);
 	if (how < 35)
 		return DATA_BASE + rng_below(r, (DATA_PAGES - 1) * PAGE);
-	return random32(r);
+	return generator_random32(r);
 }
 
 /* An instruction that stores a new immediate byte into the one that comes next, or
@@ -1019,7 +896,7 @@ bool generator_case(struct generator *g, struct test_case *c, int row, unsigned 
 		flags |= FLAG_AC;
 	c->eflags = flags | FLAG_RSVD1 | FLAG_IF;
 	c->memory_seed = memory_seed;
-	random_fx(s.r, c->fx);
+	generator_fx(s.r, c->fx);
 	for (unsigned i = 0; i < insns; i++)
 		if (!add_insn(&s, i ? -1 : row) && !i)
 			return false;

@@ -31,6 +31,11 @@ void generator_finish(struct generator *g);
 bool generator_case(struct generator *g, struct test_case *c, int row, unsigned insns,
 		    uint64_t memory_seed);
 
+/** generator_random32 - an integer operand */
+uint32_t generator_random32(struct rng *r);
+/** generator_fx - x87, MMX and SSE state that the host can load */
+void generator_fx(struct rng *r, uint8_t fx[FX_SIZE]);
+
 /**
  * case_undefined_flags - which EFLAGS bits may differ if the case ends at @eip
  * Bits the SDM leaves undefined after the instructions before it.
