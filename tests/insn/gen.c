@@ -192,11 +192,16 @@ static void reg_fix(struct gen *s, unsigned n, uint32_t value)
 	}
 }
 
+static bool offset_out(const struct gen *s, uint32_t address, uint32_t *offset)
+{
+	return !arena_offset(case_data_base(s->c) + address, offset) || *offset > ARENA_SIZE - 4;
+}
+
 static void poke(struct gen *s, uint32_t address, uint32_t value)
 {
 	uint32_t offset;
 
-	if (s->c->poke_count >= MAX_POKES || !arena_offset(case_data_base(s->c) + address, &offset) || offset > ARENA_SIZE - 4)
+	if (s->c->poke_count >= MAX_POKES || offset_out(s, address, &offset))
 		return;
 	s->c->poke[s->c->poke_count++] = (struct case_poke){ offset, value };
 }
@@ -579,7 +584,8 @@ static void set_scene(struct gen *s, struct draft *d)
 		break;
 	case INSN_ID_LDMXCSR:
 		if (rng_percent(r, 85))
-			poke(s, d->target, rng_percent(r, 50) ? 0x1f80 | (generator_random32(r) & 0xe07f) : generator_random32(r) & 0xffff);
+			poke(s, d->target, rng_percent(r, 50) ?
+			     0x1f80 | (generator_random32(r) & 0xe07f) : generator_random32(r) & 0xffff);
 		break;
 	default:
 		break;

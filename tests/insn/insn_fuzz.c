@@ -486,7 +486,8 @@ int main(int argc, char **argv)
 		{ "engines", 1, 0, 'e' }, { "seed", 1, 0, 's' }, { "count", 1, 0, 'c' },
 		{ "each", 1, 0, 'E' }, { "replay", 1, 0, 'r' }, { "write", 1, 0, 'w' },
 		{ "max", 1, 0, 'm' }, { "repeat", 1, 0, 'R' }, { "no-shrink", 0, 0, 'n' },
-		{ "verbose", 0, 0, 'v' }, { "no-fork", 0, 0, 'f' }, { "regressions", 1, 0, 'g' }, { "help", 0, 0, 'h' }, { 0 },
+		{ "verbose", 0, 0, 'v' }, { "no-fork", 0, 0, 'f' }, { "regressions", 1, 0, 'g' },
+		{ "help", 0, 0, 'h' }, { 0 },
 	};
 	struct fuzz z = { .shrink = true, .max_mismatches = 20, .jit_repeats = JIT_REPEATS };
 	const char *engines = NULL, *file = NULL, *folder = NULL;
