@@ -126,7 +126,7 @@ static bool extend(struct stretch *s, const struct insn *in, bool *last)
 		if (in->opsize != 4 || in->has_mem || !cover(s, s->esp, 4, false))
 			return false;
 		s->esp += 4;
-		*last = (in->opcode & 0xf8) == 0x58 && (in->opcode & 7) == ESP;
+		*last = ((in->opcode & 0xf8) == 0x58 ? in->opcode & 7u : in->rm) == ESP;
 		return true;
 	case INSN_ID_RET:
 		*last = true;
