@@ -423,7 +423,10 @@ bool mmu_fill(struct cpu *cpu, uint32_t linear, bool write, unsigned user)
 static _Noreturn void page_fault(struct cpu *cpu, uint32_t linear, unsigned code)
 {
 	/* SDM 4.10.4.1: a page fault drops what is cached for its address */
-	drop_page(&cpu->tlb, linear >> GUEST_PAGE_SHIFT);
+	if (cpu->tlb.page_state[linear >> GUEST_PAGE_SHIFT] & (HAS_EXEC | HAS_EXEC << 1))
+		mmu_flush_page(cpu, linear);
+	else
+		drop_page(&cpu->tlb, linear >> GUEST_PAGE_SHIFT);
 	cpu->cr2 = linear;
 	if (trace_on(cpu->trace, TRACE_MMU))
 		trace_print(cpu->trace, TRACE_MMU, "#PF at %08x code %x eip %08x",

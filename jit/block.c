@@ -42,6 +42,17 @@ void *jit_arena(struct jit *j, size_t bytes)
 	return memset(p, 0, bytes);
 }
 
+void jit_arena_back(struct jit *j, struct arena_chunk *chunk, size_t used)
+{
+	while (j->arena != chunk) {
+		struct arena_chunk *next = j->arena->next;
+
+		free(j->arena);
+		j->arena = next;
+	}
+	j->arena_used = used;
+}
+
 void jit_arena_free(struct jit *j)
 {
 	while (j->arena) {
@@ -208,6 +219,9 @@ static void patch32(struct jit *j, uint8_t *at, uint32_t v)
 void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to)
 {
 	if (l->to || l->from->dead)
+		return;
+	/* without a check of its own, a link is for the page as it was mapped */
+	if (!l->tag && to->ram_page != l->from->ram_page)
 		return;
 	patch32(j, l->site, (uint32_t)(to->host - (jit_exec(j, l->site) + 4)));
 	if (l->tag)

@@ -102,6 +102,8 @@ static void map_changed(void *opaque)
 	struct jit *j = opaque;
 
 	mmu_flush(j->cpu, true);
+	/* the block that is running may have been mapped away */
+	cpu_kick(j->cpu);
 }
 
 /* ---- the dispatcher ---- */
@@ -227,6 +229,7 @@ static void jit_stats(struct engine *e, FILE *out)
 
 	fprintf(out, "blocks translated   %12llu\n", (unsigned long long)j->stat_blocks);
 	fprintf(out, "blocks invalidated  %12llu\n", (unsigned long long)j->stat_invalidated);
+	fprintf(out, "blocks given up     %12llu\n", (unsigned long long)j->stat_given_up);
 	fprintf(out, "cache flushes       %12llu\n", (unsigned long long)j->stat_flushes);
 	fprintf(out, "host code           %12u bytes hot, %u cold\n", j->hot,
 		j->cold - JIT_CACHE_HOT);
@@ -251,8 +254,8 @@ static void jit_destroy(struct engine *e)
 {
 	struct jit *j = jit_of(e);
 
-	if (j->cpu && j->pages)
-		jit_flush_all(j);
+	for (uint32_t i = 0; j->pages && i < j->page_count; i++)
+		free(j->pages[i]);
 	if (j->perf_map)
 		fclose(j->perf_map);
 	jit_contexts_finish(j);

@@ -213,7 +213,7 @@ struct jit {
 	FILE *perf_map;
 	bool need_flush;     /* of the code cache, before the next block */
 	uint64_t stat_blocks, stat_flushes, stat_invalidated, stat_entries, stat_links,
-		stat_fills, stat_never;
+		stat_fills, stat_never, stat_given_up;
 	uint64_t *stat_interp_ids; /* by enum insn_id */
 };
 
@@ -251,6 +251,8 @@ void jit_flush_all(struct jit *j);
 void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to);
 struct jit_block *jit_block_at(struct jit *j, uint64_t host);
 void *jit_arena(struct jit *j, size_t bytes); /* zeroed; lives until jit_flush_all */
+/** jit_arena_back - give back what was taken since jit::arena and arena_used were these */
+void jit_arena_back(struct jit *j, struct arena_chunk *chunk, size_t used);
 void jit_arena_free(struct jit *j);
 
 /* ---- context.c ---- */

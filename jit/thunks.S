@@ -58,17 +58,18 @@
 	mov	[r15 + CPU_EFLAGS], eax
 	.endm
 
-/* And back; the tables may have changed with the privilege level. */
+/* And back; the tables may have changed with the privilege level. 32 bits of a
+ * register, whatever C left above: they become host addresses. */
 	.macro fill
 	mov	r12d, 12
 	mov	r13, [r15 + TLB_READ]
-	mov	r9, [r15 + 8]
-	mov	rdx, [r15 + 16]
-	mov	rbx, [r15 + 24]
-	mov	r8, [r15 + 32]
-	mov	rbp, [r15 + 40]
-	mov	rsi, [r15 + 48]
-	mov	rdi, [r15 + 56]
+	mov	r9d, [r15 + 8]
+	mov	edx, [r15 + 16]
+	mov	ebx, [r15 + 24]
+	mov	r8d, [r15 + 32]
+	mov	ebp, [r15 + 40]
+	mov	esi, [r15 + 48]
+	mov	edi, [r15 + 56]
 	mov	ecx, [r15 + CPU_EFLAGS]
 	mov	eax, ecx
 	shr	eax, 11
@@ -76,7 +77,7 @@
 	mov	ah, cl
 	add	al, 127		/* OF: 127 + 1 overflows */
 	sahf
-	mov	rax, [r15 + 0]
+	mov	eax, [r15 + 0]
 	.endm
 
 /* x87/SSE state of the guest into its image; C gets a clean unit. The 64-bit

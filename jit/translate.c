@@ -330,7 +330,8 @@ static void discover_tail(struct translator *t, uint32_t offset, const uint8_t *
 	const uint8_t *next_host;
 	uint32_t ram_page;
 
-	if (have >= INSN_MAX_LENGTH)
+	/* linear 0: it would run over the limit of CS */
+	if (have >= INSN_MAX_LENGTH || !linear)
 		return;
 	ram_page = mmu_fetch_quiet(t->j->cpu, linear, &next_host);
 	if (ram_page == MEMORY_NO_PAGE)
@@ -387,13 +388,18 @@ static void sti_check(struct translator *t)
 	emit_jmp(&t->h, stub);
 }
 
-/* Is the next page still the one the last instruction was decoded from? */
+/* Is the next page still the one the last instruction was decoded from? If not
+ * it may be another instruction, of another length. */
 static void tail_check(struct translator *t)
 {
-	struct emit *h = &t->h;
-	uint64_t slow = jit_slow_path(t);
+	struct emit *h = &t->h, *c = &t->c;
+	uint64_t slow = emit_addr(c);
 	uint32_t page = (t->next_eip - 1) >> GUEST_PAGE_SHIFT;
 
+	cold_store_eip(t, t->eip);
+	emit_call_mem(c, AREA(thunk_interp));
+	emit_load(c, RCX, CPU_FIELD(eip));
+	emit_jmp_mem(c, AREA(thunk_lookup));
 	emit_load64(h, RCX, AREA(exec));
 	emit_load(h, RCX, MEM_BD(RCX, (int32_t)(page * 4)));
 	emit_lea(h, RCX, MEM_BD(RCX, -(int32_t)(t->b->tail_page + 1)));
@@ -471,6 +477,8 @@ struct jit_block *jit_translate(struct jit *j, uint32_t eip, uint32_t ram_page,
 				uint16_t mode, const uint8_t *page_host)
 {
 	struct translator *t = j->translator;
+	struct arena_chunk *chunk = j->arena;
+	size_t used = j->arena_used;
 	struct jit_block *b = jit_arena(j, sizeof(*b));
 
 	if (!b || !jit_cache_reserve(j, &t->h, &t->c)) {
@@ -501,5 +509,10 @@ struct jit_block *jit_translate(struct jit *j, uint32_t eip, uint32_t ram_page,
 		jit_exit_to(t, -1, t->eip);
 	}
 	jit_pads_flush(t);
-	return commit(t);
+	b = commit(t);
+	if (!b) {
+		j->stat_given_up++;
+		jit_arena_back(j, chunk, used);
+	}
+	return b;
 }
