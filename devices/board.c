@@ -35,6 +35,7 @@
 #include "devices/piix4_pm.h"
 #include "devices/serial.h"
 #include "devices/vga.h"
+#include "devices/vmport.h"
 
 enum { ROM_LOW_SIZE = 0x20000, ROM_ALIGN = 0x10000, ROM_MAX = 0x1000000 };
 enum { PORT_FERR = 0xf0, IRQ_FERR = 13, PORT_DEBUGCON = 0xe9, PORT_FIRMWARE_LOG = 0x402 };
@@ -467,7 +468,7 @@ static bool make_ports(struct board *b, const struct board_config *cfg, struct e
 		if (!serial_create(m, com[i].port, &irq, cfg->serial[i], err))
 			return false;
 	}
-	if (!debugcon_create(m, PORT_DEBUGCON, cfg->debugcon, err))
+	if (!debugcon_create(m, PORT_DEBUGCON, cfg->debugcon, err) || !vmport_create(m, err))
 		return false;
 	if (cfg->firmware_log && !debugcon_create(m, PORT_FIRMWARE_LOG, cfg->firmware_log, err))
 		return false;

@@ -8,6 +8,7 @@
 #include "devices/i440fx.h"
 #include "devices/pci.h"
 #include "devices/piix3.h"
+#include "devices/vmport.h"
 
 struct chipset {
 	struct fixture f;
@@ -443,6 +444,30 @@ START_TEST(acpi_tables)
 }
 END_TEST
 
+/* ---- the VMware port ---- */
+
+START_TEST(vmport_calls)
+{
+	struct chipset c;
+	struct error err = { "" };
+
+	chipset_init(&c);
+	ck_assert_ptr_nonnull(vmport_create(&c.f.m, &err));
+	ck_assert_uint_eq(ioport_read(c.f.m.io, 0x5658, 4), 0xffffffff);
+	c.cpu->gpr[EAX] = 0x564d5868;
+	c.cpu->gpr[ECX] = 10;
+	ck_assert_uint_eq(ioport_read(c.f.m.io, 0x5658, 2), 0xffff);
+	ck_assert_uint_eq(ioport_read(c.f.m.io, 0x5658, 4), 6);
+	ck_assert_uint_eq(c.cpu->gpr[EBX], 0x564d5868);
+	c.cpu->gpr[ECX] = 23;
+	ck_assert_uint_le(time(NULL) - ioport_read(c.f.m.io, 0x5658, 4), 2);
+	ck_assert_uint_lt(c.cpu->gpr[EBX], 1000000);
+	c.cpu->gpr[ECX] = 0x1234;
+	ck_assert_uint_eq(ioport_read(c.f.m.io, 0x5658, 4), 0xffffffff);
+	chipset_finish(&c);
+}
+END_TEST
+
 static void add(TCase *t)
 {
 	tcase_add_test(t, pci_mechanism_1);
@@ -454,6 +479,7 @@ static void add(TCase *t)
 	tcase_add_test(t, reset_and_a20);
 	tcase_add_test(t, fw_cfg_items);
 	tcase_add_test(t, acpi_tables);
+	tcase_add_test(t, vmport_calls);
 }
 
 int main(void)
