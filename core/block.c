@@ -12,21 +12,50 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/fs.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include "core/loop.h"
 #include "core/util.h"
 
 #define CLUSTER 4096u
 #define CLUSTER_SECTORS (CLUSTER / BLOCK_SECTOR)
 #define MAX_BYTES (UINT64_C(1) << 56) /* far from any overflow in a byte offset */
 
+enum { WARM_BYTES = 64 * 1024 };
+
+enum request { REQUEST_NONE, REQUEST_WARM, REQUEST_FLUSH, REQUEST_END };
+
+/* The thread of an image. `lock` covers request to ret. */
+struct block_worker {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	enum request request; /* NONE: idle */
+	uint64_t sector;
+	size_t count;
+	bool finished;        /* the answer is in ret; the loop has not seen it yet */
+	int ret;
+	/* The loop's thread only. */
+	bool busy;
+	int event;            /* the worker signals the end of a request */
+	struct loop *loop;    /* borrowed */
+	struct watch *watch;
+	void (*done)(void *opaque, int ret);
+	void *opaque;
+};
+
 struct block {
+	struct block_worker *worker; /* NULL: everything waits */
 	char *path;
 	int fd;
 	enum block_mode mode;
@@ -38,17 +67,24 @@ struct block {
 
 /* ---- whole transfers ---- */
 
-/* Reads what there is; the rest of @len is zero if it lies past @size. */
-static int read_full(int fd, uint8_t *buf, size_t len, uint64_t offset, uint64_t size)
+/* Reads what there is; the rest of @len is zero if it lies past @size.
+ * @nowait: -EAGAIN for what the host does not have in memory, where it can tell. */
+static int read_full(int fd, uint8_t *buf, size_t len, uint64_t offset, uint64_t size,
+		     bool nowait)
 {
 	size_t inside = offset >= size ? 0 : MIN(len, size - offset);
 	size_t done = 0;
 
 	while (done < inside) {
-		ssize_t n = pread(fd, buf + done, inside - done, (off_t)(offset + done));
+		struct iovec iov = { buf + done, inside - done };
+		ssize_t n = preadv2(fd, &iov, 1, (off_t)(offset + done), nowait ? RWF_NOWAIT : 0);
 
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EOPNOTSUPP && nowait) {
+			nowait = false;
+			continue;
+		}
 		if (n < 0)
 			return -errno;
 		if (n == 0)
@@ -116,13 +152,13 @@ static int cluster_fill(struct block *b, uint64_t c)
 
 	if (cluster_written(b, c))
 		return 0;
-	ret = read_full(b->fd, buf, CLUSTER, c * CLUSTER, b->bytes);
+	ret = read_full(b->fd, buf, CLUSTER, c * CLUSTER, b->bytes, false);
 	if (!ret)
 		ret = write_full(b->overlay, buf, CLUSTER, c * CLUSTER);
 	return ret;
 }
 
-static int overlay_read(struct block *b, uint8_t *buf, uint64_t sector, size_t count)
+static int overlay_read(struct block *b, uint8_t *buf, uint64_t sector, size_t count, bool nowait)
 {
 	while (count) {
 		uint64_t c = sector / CLUSTER_SECTORS;
@@ -135,10 +171,10 @@ static int overlay_read(struct block *b, uint8_t *buf, uint64_t sector, size_t c
 			n += MIN(count - n, CLUSTER_SECTORS);
 		if (over) /* a cluster in the overlay is always whole */
 			ret = read_full(b->overlay, buf, n * BLOCK_SECTOR, sector * BLOCK_SECTOR,
-					UINT64_MAX);
+					UINT64_MAX, nowait);
 		else
 			ret = read_full(b->fd, buf, n * BLOCK_SECTOR, sector * BLOCK_SECTOR,
-					b->bytes);
+					b->bytes, nowait);
 		if (ret)
 			return ret;
 		buf += n * BLOCK_SECTOR;
@@ -278,10 +314,27 @@ fail:
 	return NULL;
 }
 
+static void worker_destroy(struct block_worker *w)
+{
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->request = REQUEST_END;
+	pthread_cond_signal(&w->changed);
+	pthread_mutex_unlock(&w->lock);
+	pthread_join(w->thread, NULL);
+	loop_unwatch(w->watch);
+	close(w->event);
+	pthread_cond_destroy(&w->changed);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+}
+
 void block_close(struct block *b)
 {
 	if (!b)
 		return;
+	worker_destroy(b->worker);
 	if (b->overlay >= 0)
 		close(b->overlay);
 	if (b->fd >= 0)
@@ -318,13 +371,23 @@ static bool in_range(const struct block *b, uint64_t sector, size_t count)
 	return sector <= b->sectors && count <= b->sectors - sector;
 }
 
-int block_read(struct block *b, uint64_t sector, void *buf, size_t count)
+static int read_sectors(struct block *b, uint64_t sector, void *buf, size_t count, bool nowait)
 {
 	if (!in_range(b, sector, count))
 		return -ERANGE;
 	if (b->mode == BLOCK_SNAPSHOT)
-		return overlay_read(b, buf, sector, count);
-	return read_full(b->fd, buf, count * BLOCK_SECTOR, sector * BLOCK_SECTOR, b->bytes);
+		return overlay_read(b, buf, sector, count, nowait);
+	return read_full(b->fd, buf, count * BLOCK_SECTOR, sector * BLOCK_SECTOR, b->bytes, nowait);
+}
+
+int block_read(struct block *b, uint64_t sector, void *buf, size_t count)
+{
+	return read_sectors(b, sector, buf, count, false);
+}
+
+int block_read_nowait(struct block *b, uint64_t sector, void *buf, size_t count)
+{
+	return read_sectors(b, sector, buf, count, b->worker != NULL);
 }
 
 int block_write(struct block *b, uint64_t sector, const void *buf, size_t count)
@@ -352,4 +415,143 @@ int block_flush(struct block *b)
 	if (b->mode == BLOCK_RW && fdatasync(b->fd) < 0)
 		return -errno;
 	return 0;
+}
+
+/* ---- the worker ---- */
+
+/* Read and forget: what counts is that the host has it in memory then. The base
+ * never changes while an overlay exists, and the overlay's own pages are in
+ * memory as a rule, so the bitmap is not looked at from this thread. */
+static void warm(const struct block *b, uint64_t sector, size_t count)
+{
+	uint8_t *buf = malloc(WARM_BYTES);
+	uint64_t offset = sector * BLOCK_SECTOR;
+	size_t left = MIN(count, (size_t)WARM_BYTES / BLOCK_SECTOR) * BLOCK_SECTOR;
+
+	if (buf && pread(b->fd, buf, left, (off_t)offset) < 0)
+		left = 0; /* the caller's own read will say why */
+	free(buf);
+}
+
+static void *worker_main(void *opaque)
+{
+	struct block *b = opaque;
+	struct block_worker *w = b->worker;
+	const uint64_t one = 1;
+
+	pthread_mutex_lock(&w->lock);
+	while (w->request != REQUEST_END) {
+		enum request request = w->request;
+		ssize_t n;
+		int ret = 0;
+
+		if (request == REQUEST_NONE) {
+			pthread_cond_wait(&w->changed, &w->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&w->lock);
+		if (request == REQUEST_WARM)
+			warm(b, w->sector, w->count);
+		else
+			ret = block_flush(b);
+		pthread_mutex_lock(&w->lock);
+		w->ret = ret;
+		w->finished = true;
+		if (w->request != REQUEST_END)
+			w->request = REQUEST_NONE;
+		n = write(w->event, &one, sizeof(one));
+		(void)n; /* cannot fail short of 2^64 requests */
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+static void worker_ready(void *opaque, unsigned events)
+{
+	struct block_worker *w = opaque;
+	uint64_t count;
+	bool finished;
+	int ret;
+
+	if (read(w->event, &count, sizeof(count)) < 0)
+		return;
+	pthread_mutex_lock(&w->lock);
+	finished = w->finished;
+	w->finished = false;
+	ret = w->ret;
+	pthread_mutex_unlock(&w->lock);
+	if (finished) {
+		w->busy = false;
+		w->done(w->opaque, ret);
+	}
+}
+
+bool block_attach(struct block *b, struct loop *loop, void (*done)(void *opaque, int ret),
+		  void *opaque, struct error *err)
+{
+	struct block_worker *w = calloc(1, sizeof(*w));
+	sigset_t all, old;
+	int rc;
+
+	if (!w) {
+		error_set(err, "%s: out of memory", b->path);
+		return false;
+	}
+	w->loop = loop;
+	w->done = done;
+	w->opaque = opaque;
+	w->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (w->event < 0) {
+		error_set(err, "%s: %s", b->path, strerror(errno));
+		goto no_event;
+	}
+	w->watch = loop_watch(loop, w->event, LOOP_READ, worker_ready, w, err);
+	if (!w->watch)
+		goto no_watch;
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->changed, NULL);
+	b->worker = w;
+	/* Signals are the program's own threads' business. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&w->thread, NULL, worker_main, b);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!rc)
+		return true;
+	error_set(err, "%s: cannot start a thread: %s", b->path, strerror(rc));
+	b->worker = NULL;
+	pthread_cond_destroy(&w->changed);
+	pthread_mutex_destroy(&w->lock);
+	loop_unwatch(w->watch);
+no_watch:
+	close(w->event);
+no_event:
+	free(w);
+	return false;
+}
+
+static bool worker_start(struct block *b, enum request request, uint64_t sector, size_t count)
+{
+	struct block_worker *w = b->worker;
+
+	if (!w || w->busy)
+		return false;
+	w->busy = true;
+	pthread_mutex_lock(&w->lock);
+	w->request = request;
+	w->sector = sector;
+	w->count = count;
+	pthread_cond_signal(&w->changed);
+	pthread_mutex_unlock(&w->lock);
+	return true;
+}
+
+bool block_start_warm(struct block *b, uint64_t sector, size_t count)
+{
+	return in_range(b, sector, count) && worker_start(b, REQUEST_WARM, sector, count);
+}
+
+bool block_start_flush(struct block *b)
+{
+	return b->mode == BLOCK_RW && worker_start(b, REQUEST_FLUSH, 0, 0);
 }

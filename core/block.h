@@ -17,6 +17,8 @@
 
 #include "core/error.h"
 
+struct loop;
+
 #define BLOCK_SECTOR 512u
 
 enum block_mode {
@@ -55,5 +57,23 @@ int block_write(struct block *b, uint64_t sector, const void *buf, size_t count)
 /** block_flush - what was written is on the medium when this returns 0.
  *  An overlay does not outlive the process, so there is nothing to do for it. */
 int block_flush(struct block *b);
+
+/* What may take long on the host - data that is not in its page cache, a flush -
+ * can be waited for in a thread of the image's own, one request at a time, so
+ * that the guest runs on. The thread touches no buffer of the caller's: reading
+ * warms the cache, and the caller then reads again. */
+
+/**
+ * block_attach - switch this on
+ * @done: called in the loop's thread when a request is over; @ret as block_flush()
+ * Returns false with @err set, and the image then works as before.
+ */
+bool block_attach(struct block *b, struct loop *loop, void (*done)(void *opaque, int ret),
+		  void *opaque, struct error *err);
+/** block_read_nowait - block_read(), or -EAGAIN if the host would have to wait for the medium */
+int block_read_nowait(struct block *b, uint64_t sector, void *buf, size_t count);
+/** block_start_warm/flush - begin; false: not attached, or busy: do it the waiting way */
+bool block_start_warm(struct block *b, uint64_t sector, size_t count);
+bool block_start_flush(struct block *b);
 
 #endif

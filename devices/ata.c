@@ -56,6 +56,10 @@ void ata_go_idle(struct ata_channel *ch)
 	ch->xfer = ATA_XFER_NONE;
 	ch->pos = ch->block_end = ch->len = 0;
 	timer_disarm(&ch->timer);
+	for (unsigned i = 0; i < 2; i++) {
+		ch->drive[i].warmed = false;
+		ch->drive[i].flush = ATA_FLUSH_NONE;
+	}
 }
 
 /* ---- ends of commands ---- */
@@ -144,6 +148,7 @@ void ata_dma_run(struct ata_drive *d)
 	bool in = ch->xfer != ATA_XFER_WRITE;
 	size_t moved, total = 0;
 
+	ch->phase = ATA_PHASE_DMA_RUN; /* what is repeated if the host's disk has to be waited for */
 	for (;;) {
 		if (ch->pos == ch->len) {
 			if (total >= ATA_DMA_BURST && d->left) {
@@ -176,6 +181,69 @@ void ata_dma_stop(struct ata_channel *ch)
 		timer_disarm(&ch->timer);
 		dma_wait(&ch->drive[ch->owner]);
 	}
+}
+
+/* ---- waiting for the host's disk ---- */
+
+static bool step_pending(const struct ata_channel *ch)
+{
+	return ch->phase == ATA_PHASE_COMMAND || ch->phase == ATA_PHASE_PIO_STEP ||
+	       ch->phase == ATA_PHASE_DMA_RUN;
+}
+
+/* The image's thread is through with what this drive, or its past, asked for. */
+static void image_done(void *opaque, int ret)
+{
+	struct ata_drive *d = opaque;
+	struct ata_channel *ch = d->ch;
+
+	if (d->flush == ATA_FLUSH_RUNS) {
+		d->flush = ATA_FLUSH_DONE;
+		d->flush_ret = ret;
+	} else {
+		d->warmed = true;
+	}
+	if (step_pending(ch) && ch->owner == d->index)
+		timer_arm(&ch->timer, loop_now(ch->machine->loop));
+}
+
+void ata_attach(struct ata_drive *d)
+{
+	d->warmed = false;
+	d->flush = ATA_FLUSH_NONE;
+	/* Without a thread everything still works, only the guest waits too. */
+	if (d->block)
+		block_attach(d->block, d->ch->machine->loop, image_done, d, NULL);
+}
+
+int ata_image_read(struct ata_drive *d, uint64_t sector, void *buf, uint32_t count)
+{
+	if (d->warmed)
+		return block_read(d->block, sector, buf, count);
+	return block_read_nowait(d->block, sector, buf, count);
+}
+
+bool ata_wait_for(struct ata_drive *d, uint64_t sector, uint32_t count)
+{
+	if (block_start_warm(d->block, sector, count))
+		return true;
+	d->warmed = true;
+	return false;
+}
+
+bool ata_image_flush(struct ata_drive *d, int *ret)
+{
+	if (d->flush == ATA_FLUSH_DONE) {
+		d->flush = ATA_FLUSH_NONE;
+		*ret = d->flush_ret;
+		return true;
+	}
+	if (block_start_flush(d->block)) {
+		d->flush = ATA_FLUSH_RUNS;
+		return false;
+	}
+	*ret = block_flush(d->block);
+	return true;
 }
 
 /* ---- IDENTIFY DEVICE ---- */
@@ -624,6 +692,8 @@ void ata_channel_init(struct ata_channel *ch, struct machine *m, const struct ir
 		ch->drive[i].index = (uint8_t)i;
 	}
 	timer_init(&ch->timer, m->loop, "ata", fire, ch);
+	for (unsigned i = 0; i < 2; i++)
+		ata_attach(&ch->drive[i]);
 }
 
 void ata_channel_finish(struct ata_channel *ch)
@@ -663,5 +733,8 @@ bool ata_channel_check(const struct ata_channel *ch, const char **field)
 
 void ata_channel_loaded(struct ata_channel *ch)
 {
+	/* A step that was waiting for the host's disk is taken again. */
+	if (step_pending(ch) && !timer_armed(&ch->timer))
+		timer_arm(&ch->timer, loop_now(ch->machine->loop));
 	irq_set(&ch->irq, ch->line);
 }

@@ -100,8 +100,10 @@ void ata_disk_done(struct ata_drive *d)
 	struct ata_channel *ch = d->ch;
 
 	if (ch->xfer == ATA_XFER_WRITE && !d->write_cache) {
-		int ret = block_flush(d->block);
+		int ret;
 
+		if (!ata_image_flush(d, &ret))
+			return;
 		if (ret) {
 			ata_abort(d, ATA_ABRT);
 			return;
@@ -137,8 +139,14 @@ bool ata_disk_fill(struct ata_drive *d, uint32_t sectors)
 {
 	struct ata_channel *ch = d->ch;
 	uint32_t n = MIN(MIN(d->left, sectors), ATA_BUF / BLOCK_SECTOR);
-	int ret = block_read(d->block, d->at, ch->buf, n);
+	int ret = ata_image_read(d, d->at, ch->buf, n);
 
+	if (ret == -EAGAIN) {
+		if (ata_wait_for(d, d->at, n))
+			return false;
+		ret = ata_image_read(d, d->at, ch->buf, n);
+	}
+	d->warmed = false;
 	if (ret) {
 		fail_media(d, ret, false);
 		return false;
@@ -337,7 +345,11 @@ static void init_params(struct ata_drive *d)
 
 static void flush(struct ata_drive *d)
 {
-	if (block_flush(d->block))
+	int ret;
+
+	if (!ata_image_flush(d, &ret))
+		return;
+	if (ret)
 		ata_abort(d, ATA_ABRT);
 	else
 		ata_complete(d);

@@ -5,6 +5,10 @@
  * interrupt cannot arrive before the driver has set itself up for it. So what is
  * in flight is always plain state: the phase, the registers and the buffer.
  *
+ * A step that would have to wait for the host's disk leaves the phase as it is
+ * and is repeated when the image's thread has fetched the data: steps change
+ * nothing before their data is there.
+ *
  * Sources: ATA/ATAPI-6 (T13/1410D), SFF-8020i, MMC-3.
  */
 #ifndef GANNET_DEVICES_ATA_PRIV_H
@@ -95,6 +99,8 @@ enum ata_xfer {
 	ATA_XFER_LAST = ATA_XFER_CD,
 };
 
+enum ata_flush { ATA_FLUSH_NONE, ATA_FLUSH_RUNS, ATA_FLUSH_DONE };
+
 struct ata_channel;
 
 struct ata_drive {
@@ -118,6 +124,12 @@ struct ata_drive {
 	/* The transfer under way. */
 	uint64_t at;            /* next sector */
 	uint32_t left;          /* sectors still to move */
+
+	/* What the image's own thread is asked for; not part of the state: what it
+	 * was asked for is asked again. */
+	bool warmed;            /* the sectors of this step have been fetched: just read them */
+	uint8_t flush;          /* enum ata_flush */
+	int flush_ret;
 
 	/* CD drive. */
 	uint8_t packet[ATAPI_PACKET];
@@ -189,6 +201,15 @@ void ata_reply_identify(struct ata_drive *d);
 void ata_later(struct ata_channel *ch, enum ata_phase phase); /* BSY until the timer has fired */
 void ata_put_string(uint8_t *id, unsigned word, unsigned words, const char *text);
 void ata_put_word(uint8_t *id, unsigned word, unsigned value);
+/** ata_attach - @d has got an image: let its thread wait for the host's disk */
+void ata_attach(struct ata_drive *d);
+/** ata_image_read - block_read(), or -EAGAIN where the host's disk would have to be waited for */
+int ata_image_read(struct ata_drive *d, uint64_t sector, void *buf, uint32_t count);
+/** ata_wait_for - the step came to -EAGAIN; true: it is repeated when the sectors are there,
+ *  false: read again, waiting */
+bool ata_wait_for(struct ata_drive *d, uint64_t sector, uint32_t count);
+/** ata_image_flush - false: not over yet, the step is repeated */
+bool ata_image_flush(struct ata_drive *d, int *ret);
 void ata_identify_modes(const struct ata_drive *d, uint8_t *id); /* words 49-53, 62-68, 88, 93 */
 /** ata_dma_run - move a burst if the bus master is started, else wait for it */
 void ata_dma_run(struct ata_drive *d);

@@ -5,6 +5,7 @@
  * one data track. What lies around the user data of a sector (sync, header) is
  * made up on request; error correction codes read as zero, audio is not there.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "core/trace.h"
@@ -191,7 +192,7 @@ static int read_user(struct ata_drive *d, uint64_t lba, uint8_t *buf, uint32_t n
 	uint32_t inside = first >= total ? 0 : (uint32_t)MIN(total - first, (uint64_t)n * 4);
 
 	memset(buf + inside * BLOCK_SECTOR, 0, n * CD_SECTOR - inside * BLOCK_SECTOR);
-	return block_read(d->block, first, buf, inside);
+	return ata_image_read(d, first, buf, inside);
 }
 
 /* One mode 1 sector with what surrounds it (Yellow Book). */
@@ -221,11 +222,23 @@ static int read_parts(struct ata_drive *d, uint64_t lba, uint8_t *p)
 	return 0;
 }
 
+static int read_run(struct ata_drive *d, uint32_t n)
+{
+	uint8_t *buf = d->ch->buf;
+	int ret = 0;
+
+	if (d->cd_parts == CD_PART_USER)
+		return read_user(d, d->at, buf, n);
+	for (uint32_t i = 0; i < n && !ret; i++)
+		ret = read_parts(d, d->at + i, buf + i * sector_size(d));
+	return ret;
+}
+
 bool atapi_fill(struct ata_drive *d)
 {
 	struct ata_channel *ch = d->ch;
 	uint32_t size = sector_size(d), n;
-	int ret = 0;
+	int ret;
 
 	if (!disc_present(d) || !size) {
 		fail_no_disc(d);
@@ -234,12 +247,13 @@ bool atapi_fill(struct ata_drive *d)
 	n = MIN(d->left, ATA_BUF / size);
 	if (!d->dma) /* DRQ blocks of whole sectors where the limit allows */
 		n = MIN(n, MAX(1u, d->limit / size));
-	if (d->cd_parts == CD_PART_USER) {
-		ret = read_user(d, d->at, ch->buf, n);
-	} else {
-		for (uint32_t i = 0; i < n && !ret; i++)
-			ret = read_parts(d, d->at + i, ch->buf + i * size);
+	ret = read_run(d, n);
+	if (ret == -EAGAIN) {
+		if (ata_wait_for(d, d->at * 4, n * 4))
+			return false;
+		ret = read_run(d, n);
 	}
+	d->warmed = false;
 	if (ret) {
 		fail(d, KEY_MEDIUM_ERROR, ASC_READ_ERROR);
 		return false;
@@ -767,6 +781,7 @@ bool atapi_set_disc(struct ata_drive *d, struct block *disc, bool force)
 		return false;
 	block_close(d->block);
 	d->block = disc;
+	ata_attach(d);
 	d->ejected = false;
 	d->locked = false;
 	d->media_event = true;

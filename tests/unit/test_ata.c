@@ -3,6 +3,7 @@
  * Section numbers are of ATA/ATAPI-6 unless they say otherwise. */
 #include "tests/unit/fixture.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -90,11 +91,20 @@ static uint8_t rd2(struct ide *t, unsigned reg) { return in8(&t->f, (uint16_t)(0
 static void wr2(struct ide *t, unsigned reg, unsigned v) { out8(&t->f, (uint16_t)(0x170 + reg), (uint8_t)v); }
 static uint16_t data16(struct ide *t) { return (uint16_t)ioport_read(t->f.m.io, 0x1f0, 2); }
 
-/* The guest does something else for a moment. */
+/* The guest does something else until the drives are ready, or for a moment: what
+ * waits for the host's disk (a flush) takes its time. */
 static void run(struct ide *t)
 {
-	for (unsigned i = 0; i < 100; i++)
+	const struct timespec nap = { 0, 200000 };
+
+	for (unsigned i = 0; i < 2000; i++) {
 		loop_run(t->f.m.loop);
+		if (i < 100)
+			continue;
+		if (!((in8(&t->f, CTL0) | in8(&t->f, 0x376)) & BSY))
+			break;
+		nanosleep(&nap, NULL);
+	}
 }
 
 static void command(struct ide *t, uint8_t cmd)
@@ -788,7 +798,7 @@ START_TEST(stop_and_reset_in_the_middle)
 	ck_assert_uint_eq(mem8(&t, BUFFER), 0);
 	bm_start(&t, 8);
 	out8(&t.f, CTL0, SRST);
-	run(&t);
+	loop_run(t.f.m.loop);
 	out8(&t.f, CTL0, 0);
 	run(&t);
 	ck_assert_uint_eq(rd(&t, STATUS), READY);
@@ -1146,6 +1156,92 @@ START_TEST(cd_device_reset)
 }
 END_TEST
 
+/* What the host has to fetch from its disk is fetched by the image's thread. */
+static void make_cold(const char *path)
+{
+	int fd = open(path, O_RDONLY);
+
+	ck_assert_int_ge(fd, 0);
+	fsync(fd);
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	close(fd);
+}
+
+START_TEST(cold_images)
+{
+	struct ide t;
+	const uint8_t cdb[12] = { 0x28, 0, 0, 0, 0, 30, 0, 0, 60 };
+	const uint8_t raw[12] = { 0xbe, 0, 0, 0, 0, 90, 0, 0, 10, 0xf8 };
+	static uint8_t buf[60 * 2352];
+	unsigned blocks;
+
+	ide_init(&t);
+	make_cold(t.disk_path);
+	set_lba28(&t, 1500, 2); /* PIO */
+	command(&t, 0x20);
+	expect_sector(&t, 1500);
+	make_cold(t.disk_path);
+	run(&t);
+	expect_sector(&t, 1501);
+	make_cold(t.disk_path);
+	prd(&t, 0, BUFFER, 0);
+	prd(&t, 1, BUFFER + 0x10000, 0x80000000);
+	set_lba28(&t, 100, 0); /* 256 sectors by DMA, two buffers */
+	command(&t, 0xc8);
+	bm_start(&t, 8);
+	make_cold(t.disk_path);
+	run(&t);
+	ck_assert_uint_eq(bm_rd(&t, BMIS), 0x04);
+	expect_memory(&t, BUFFER, 100, 256);
+	make_cold(t.cd_path);
+	packet(&t, cdb, 0xfffe, false);
+	ck_assert_uint_eq(packet_in(&t, buf, sizeof(buf), &blocks), 60 * 2048);
+	ck_assert_uint_eq(buf[59 * 2048 + 7], pattern(89, 7));
+	make_cold(t.cd_path);
+	packet(&t, raw, 0xfffe, false);
+	ck_assert_uint_eq(packet_in(&t, buf, sizeof(buf), &blocks), 10 * 2352);
+	ck_assert_uint_eq(buf[9 * 2352 + 16], pattern(99, 0));
+	/* Reset while one is on its way; and the machine goes with another. */
+	make_cold(t.disk_path);
+	set_lba28(&t, 2000, 1);
+	wr(&t, COMMAND, 0x20);
+	loop_run(t.f.m.loop);
+	out8(&t.f, CTL0, SRST);
+	out8(&t.f, CTL0, 0);
+	set_lba28(&t, 2100, 1);
+	command(&t, 0x20);
+	expect_sector(&t, 2100);
+	make_cold(t.disk_path);
+	wr(&t, COMMAND, 0xe7);
+	loop_run(t.f.m.loop);
+	out8(&t.f, CTL0, SRST);
+	out8(&t.f, CTL0, 0);
+	command(&t, 0xe7);
+	ck_assert_uint_eq(rd(&t, STATUS), READY);
+	wr(&t, FEATURE, 0x82); /* write cache off: every write is flushed */
+	command(&t, 0xef);
+	set_lba28(&t, 5, 1);
+	command(&t, 0x30);
+	for (unsigned i = 0; i < 128; i++)
+		ioport_write(t.f.m.io, 0x1f0, 0x5a5a5a5a, 4);
+	run(&t);
+	ck_assert_uint_eq(rd(&t, STATUS), READY);
+	ck_assert_uint_eq(rd(&t, LOW), 5);
+	expect_image_sector(&t, 5, 0x5a, 0x5a);
+	memory_write(t.f.m.memory, BUFFER, 0xa5, 1);
+	prd(&t, 0, BUFFER, 0x80000200);
+	set_lba28(&t, 6, 1);
+	command(&t, 0xca);
+	bm_start(&t, 0);
+	run(&t);
+	ck_assert_uint_eq(rd(&t, STATUS), READY);
+	expect_image_sector(&t, 6, 0xa5, pattern(100, 511));
+	wr(&t, COMMAND, 0xe7);
+	loop_run(t.f.m.loop);
+	ide_finish(&t);
+}
+END_TEST
+
 /* Any sequence of register accesses: nothing may hang or leave its buffer. */
 START_TEST(random_accesses)
 {
@@ -1232,6 +1328,7 @@ int main(void)
 	tcase_add_test(cd, cd_medium_change);
 	tcase_add_test(cd, cd_disc_goes_during_a_read);
 	tcase_add_test(cd, cd_device_reset);
+	tcase_add_test(cd, cold_images);
 	tcase_add_test(cd, random_accesses);
 	tcase_set_timeout(cd, 60);
 	suite_add_tcase(s, t);
