@@ -1,6 +1,7 @@
 """Disks, CDs and floppies under drivers that nobody here wrote."""
 import hashlib
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -88,11 +89,18 @@ def write_and_leave(guest, devices):
     for device in devices:
         guest.run("echo 3 > /proc/sys/vm/drop_caches")
         output, _ = guest.run(f"md5sum < /{device}/from-guest", 120)
-        sums.append(output.split()[0])
+        sums.append(re.search(r"[0-9a-f]{32}", output)[0]) # the shell may report jobs, too
         _, status = guest.run(f"umount /{device}")
         if status:
             raise Failure(f"umount of {device} failed")
     return sums
+
+
+def disk_names(guest):
+    """The names Linux gave to our -hda to -hdd: it probes them all at once."""
+    output, _ = guest.run("for d in /sys/block/sd*; do readlink -f $d/device; echo $d; done")
+    places = re.findall(r"/(\d):0:(\d):0\n/sys/block/(sd.)\n", output.replace("\r", ""))
+    return {"abcd"[int(host) * 2 + int(slave)]: name for host, slave, name in places}
 
 
 def off(guest):
@@ -115,11 +123,13 @@ def disks(program, engine):
             if output.count("DMA") != 4:
                 raise Failure(f"not all drives use DMA: {output!r}")
             guest.run("dd if=/dev/sr0 bs=64k 2>/dev/null | md5sum > /tmp/disc & true")
-            for device, digest in zip(("sda", "sdb", "sdc"), sums):
+            names = disk_names(guest)
+            devices = [names[letter] for letter in "abd"]
+            for device, digest in zip(devices, sums):
                 guest.run(f"mkdir -p /{device} && mount -t ext4 /dev/{device} /{device}")
                 expect_sum(guest, f"/{device}/from-host", digest, device)
                 guest.run(f"umount /{device}")
-            written = write_and_leave(guest, ("sda", "sdb", "sdc"))
+            written = write_and_leave(guest, devices)
             output, _ = guest.run("wait; cat /tmp/disc", 120)
             if md5(disc.read_bytes()) not in output:
                 raise Failure(f"the CD reads as {output!r}")
