@@ -74,7 +74,7 @@ static uint64_t host_limit(void)
 static bool check_size(uint64_t ram_size, struct error *err)
 {
 	if (ram_size < RAM_MIN) {
-		error_set(err, "-m %.3g: %llu bytes of memory are too few; a PC needs at least 1 MiB",
+		error_set(err, "-m %.3g: %llu bytes are too few; a PC needs at least 1 MiB",
 			  (double)ram_size / MIB, (unsigned long long)ram_size);
 		return false;
 	}

@@ -146,7 +146,8 @@ static bool map_ram(struct board *b, struct error *err)
 	if (low > MIB)
 		ok &= memory_add_ram(mem, MIB, low - MIB, MIB, MEMORY_RAM, 0, "ram") != NULL;
 	if (ram > low)
-		ok &= memory_add_ram(mem, 4 * GIB, ram - low, low, MEMORY_RAM, 0, "high ram") != NULL;
+		ok &= memory_add_ram(mem, 4 * GIB, ram - low, low, MEMORY_RAM, 0, "high ram") !=
+		      NULL;
 	if (!ok)
 		error_set(err, "out of memory for the memory map");
 	return ok;
@@ -166,7 +167,8 @@ static bool map_rom(struct board *b, const struct board_config *cfg, struct erro
 		return false;
 	}
 	at = memory_rom_alloc(mem, size);
-	if (at == UINT64_MAX || !memory_add_ram(mem, 4 * GIB - size, size, at, MEMORY_ROM, 1, "rom")) {
+	if (at == UINT64_MAX ||
+	    !memory_add_ram(mem, 4 * GIB - size, size, at, MEMORY_ROM, 1, "rom")) {
 		error_set(err, "firmware of %zu bytes: no room for it", cfg->bios_size);
 		return false;
 	}
@@ -195,7 +197,8 @@ static void cmos_word(struct board *b, uint8_t at, uint16_t v)
 static void cmos_memory(struct board *b)
 {
 	uint64_t low = board_low_ram(b), high = memory_ram_size(b->machine->memory) - low;
-	uint64_t ext = (low - MIB) / KIB, above_16m = low > 16 * MIB ? (low - 16 * MIB) / (64 * KIB) : 0;
+	uint64_t ext = (low - MIB) / KIB;
+	uint64_t above_16m = low > 16 * MIB ? (low - 16 * MIB) / (64 * KIB) : 0;
 
 	cmos_word(b, CMOS_BASE_MEM, 640);
 	cmos_word(b, CMOS_EXT_MEM, MIN(ext, 0xffffull));
@@ -238,7 +241,8 @@ static bool cmos_boot_order(struct board *b, const char *order, struct error *er
 		order = "cad";
 	len = strlen(order);
 	if (!len || len > 3 || strspn(order, letters) != len) {
-		error_set(err, "-boot %s: must be one to three of the letters a (floppy), c (disk), d (CD), n (network)",
+		error_set(err, "-boot %s: must be one to three of the letters a (floppy), c (disk), "
+			       "d (CD), n (network)",
 			  order);
 		return false;
 	}
@@ -261,7 +265,8 @@ static bool offer_memory(struct board *b, struct error *err)
 	};
 
 	return fw_cfg_add(b->fw_cfg, FW_CFG_RAM_SIZE, &ram, sizeof(ram), err) &&
-	       fw_cfg_add_file(b->fw_cfg, "etc/e820", map, sizeof(map[0]) * (ram > low ? 2 : 1), err);
+	       fw_cfg_add_file(b->fw_cfg, "etc/e820", map,
+			       sizeof(map[0]) * (ram > low ? 2 : 1), err);
 }
 
 static bool offer_rest(struct board *b, const struct board_config *cfg, struct error *err)

@@ -31,7 +31,7 @@ struct board;
 
 /* Zeroed: a machine without firmware, disks or serial peers. */
 struct board_config {
-	const void *bios;    /* bytes of the firmware, a multiple of 64 KiB up to 16 MiB; NULL: none */
+	const void *bios;    /* the firmware: a multiple of 64 KiB up to 16 MiB; NULL: none */
 	size_t bios_size;
 	bool no_vga;
 	const void *vga_rom; /* video BIOS; NULL: none */
@@ -42,11 +42,11 @@ struct board_config {
 	bool ide_cd[IDE_DRIVES];
 	struct block *floppy[FDC_DRIVES];
 	bool floppy_present[FDC_DRIVES];  /* an empty drive */
-	struct chardev *serial[BOARD_SERIALS]; /* COM1-4, borrowed; COM1 and COM2 are always there */
+	struct chardev *serial[BOARD_SERIALS]; /* COM1-4, borrowed; the first two always exist */
 	struct chardev *debugcon;      /* port 0xe9; borrowed, NULL: output discarded */
 	struct chardev *firmware_log;  /* port 0x402, where SeaBIOS logs; NULL: no such port */
 	uint16_t debug_exit_port;      /* isa-debug-exit; 0: none */
-	const char *boot_order;        /* letters a (floppy), c (disk), d (CD), n (network); NULL: "cad" */
+	const char *boot_order;        /* a (floppy), c (disk), d (CD), n (network); NULL: "cad" */
 	bool boot_menu;                /* firmware waits for ESC */
 	bool no_acpi;                  /* no ACPI tables for the guest */
 };

@@ -262,7 +262,7 @@ static void load(struct i8254 *pit, struct channel *c, uint16_t value)
 	if (!count)
 		count = c->bcd ? 10000 : 65536;
 	if (count == 1 && periodic(c))
-		count = c->bcd ? 10001 : 65537; /* illegal in the datasheet: as if it missed 1 once */
+		count = c->bcd ? 10001 : 65537; /* illegal: as if it missed 1 once */
 	c->null_count = true;
 	if (periodic(c) && c->loaded && c->gate) {
 		elapsed(c, now);

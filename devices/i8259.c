@@ -181,7 +181,8 @@ int i8259_acknowledge(struct i8259 *pic)
 		vector = m->base | n;
 	}
 	if (trace_on(&pic->machine->trace, TRACE_IRQ))
-		trace_print(&pic->machine->trace, TRACE_IRQ, "pic: acknowledge, vector %02x", vector);
+		trace_print(&pic->machine->trace, TRACE_IRQ, "pic: acknowledge, vector %02x",
+			    vector);
 	update(pic);
 	return vector;
 }

@@ -360,7 +360,8 @@ static void command(struct lapic *apic)
 	unsigned mode = apic->icr >> LVT_MODE_SHIFT & 7;
 	uint8_t vector = apic->icr & LVT_VECTOR;
 	bool here = shorthand == 1 || shorthand == 2 ||
-		    (!shorthand && lapic_accepts(apic, apic->icr_high >> 24, apic->icr & ICR_LOGICAL));
+		    (!shorthand &&
+		     lapic_accepts(apic, apic->icr_high >> 24, apic->icr & ICR_LOGICAL));
 
 	if (mode <= LAPIC_LOWEST && vector < 16)
 		error(apic, ESR_SEND_VECTOR);

@@ -208,7 +208,8 @@ static bool alarm_at(const struct mc146818 *rtc, int64_t second)
 	unsigned rest = second - floor_div(second, DAY_S) * DAY_S;
 	const uint8_t *c = rtc->cmos;
 
-	return (c[REG_SECONDS_ALARM] >= ALARM_ANY || c[REG_SECONDS_ALARM] == encode(rtc, rest % 60)) &&
+	return (c[REG_SECONDS_ALARM] >= ALARM_ANY ||
+		c[REG_SECONDS_ALARM] == encode(rtc, rest % 60)) &&
 	       (c[REG_MINUTES_ALARM] >= ALARM_ANY ||
 		c[REG_MINUTES_ALARM] == encode(rtc, rest / 60 % 60)) &&
 	       (c[REG_HOURS_ALARM] >= ALARM_ANY ||

@@ -54,7 +54,7 @@ struct pci_bar {
 	void *opaque;                /* borrowed */
 	const char *name;            /* static */
 	struct ioport_range *range;  /* while an I/O BAR is decoded */
-	struct memory_region *region; /* memory BARs: always there, switched on while decoded */
+	struct memory_region *region; /* memory BARs: always there, on while decoded */
 	uint32_t address;            /* where it is decoded now; 0 while it is not */
 };
 

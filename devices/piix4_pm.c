@@ -171,7 +171,8 @@ static uint32_t pm_read(void *opaque, uint16_t port, unsigned size)
 	if (size == 4 && offset == PMTMR)
 		return pm_ticks(p) & TIMER_MASK;
 	if (size == 4 && !(offset & 1))
-		return word_read(p, offset) | (uint32_t)word_read(p, (offset + 2) & (PM_SIZE - 1)) << 16;
+		return word_read(p, offset) |
+		       (uint32_t)word_read(p, (offset + 2) & (PM_SIZE - 1)) << 16;
 	return word_read(p, offset & ~1u) >> (offset & 1) * 8;
 }
 
@@ -254,7 +255,9 @@ static void smb_write(void *opaque, uint16_t port, uint32_t value, unsigned size
 }
 
 static const struct ioport_ops pm_ports = {.read = pm_read, .write = pm_write, .sizes = 1 | 2 | 4};
-static const struct ioport_ops gpe_ports = {.read = gpe_read, .write = gpe_write, .sizes = 1 | 2 | 4};
+static const struct ioport_ops gpe_ports = {
+	.read = gpe_read, .write = gpe_write, .sizes = 1 | 2 | 4,
+};
 static const struct ioport_ops apm_ports = {.read = apm_read, .write = apm_write};
 static const struct ioport_ops smb_ports = {.read = smb_read, .write = smb_write};
 
