@@ -4,11 +4,9 @@
  * (result bytes). Disks are raw images: the size says how many tracks, heads and
  * sectors there are and at which data rate the drive reads them. A command runs
  * in a timer callback soon after its last byte, all of it at once: seeks and
- * rotation take no time. Not there: SCAN commands, deleted data marks.
+ * rotation take no time. Not there: SCAN commands, deleted data marks. Commands
+ * that move data are in fdc_data.c.
  */
-#include "devices/fdc.h"
-
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,62 +15,9 @@
 #include "core/machine.h"
 #include "core/trace.h"
 #include "core/util.h"
-#include "devices/i8237.h"
+#include "devices/fdc_priv.h"
 
 enum { REG_SRA, REG_SRB, REG_DOR, REG_TDR, REG_MSR, REG_FIFO, REG_RESERVED, REG_DIR };
-
-enum {
-	DOR_SELECT = 3, DOR_NRESET = 1 << 2, DOR_DMAGATE = 1 << 3, DOR_MOTOR0 = 1 << 4,
-	MSR_BUSY = 1 << 4, MSR_NONDMA = 1 << 5, MSR_DIO = 1 << 6, MSR_RQM = 1 << 7,
-	DSR_RESET = 1 << 7, DSR_RATE = 3,
-	DIR_CHANGED = 1 << 7,
-};
-
-/* Result bytes. */
-enum {
-	ST0_EC = 1 << 4, ST0_SE = 1 << 5,
-	ST0_ABNORMAL = 1 << 6, ST0_INVALID = 2 << 6, ST0_POLLING = 3 << 6,
-	ST1_MA = 1 << 0, ST1_NW = 1 << 1, ST1_ND = 1 << 2, ST1_OR = 1 << 4, ST1_DE = 1 << 5,
-	ST1_EN = 1 << 7,
-	ST2_WC = 1 << 4, ST2_CM = 1 << 6,
-	ST3_TWO_SIDES = 1 << 3, ST3_TRACK0 = 1 << 4, ST3_READY = 1 << 5, ST3_WP = 1 << 6,
-};
-
-/* Low five bits of the first command byte; MT, MFM and SK stand above. */
-enum fdc_command {
-	CMD_READ_TRACK = 0x02, CMD_SPECIFY = 0x03, CMD_SENSE_DRIVE = 0x04, CMD_WRITE = 0x05,
-	CMD_READ = 0x06, CMD_RECALIBRATE = 0x07, CMD_SENSE_INTERRUPT = 0x08,
-	CMD_WRITE_DELETED = 0x09, CMD_READ_ID = 0x0a, CMD_READ_DELETED = 0x0c,
-	CMD_FORMAT = 0x0d, CMD_DUMPREG = 0x0e, CMD_SEEK = 0x0f, CMD_VERSION = 0x10,
-	CMD_PERPENDICULAR = 0x12, CMD_CONFIGURE = 0x13, CMD_LOCK = 0x14, CMD_VERIFY = 0x16,
-};
-
-enum { CMD_MT = 1 << 7, CMD_RELATIVE = 1 << 7, CMD_UP = 1 << 6, LOCK_ON = 1 << 7 };
-enum { CONFIG_IMPLIED_SEEK = 1 << 6, CONFIG_NO_POLLING = 1 << 4, SPECIFY_NONDMA = 1 };
-
-enum {
-	UNITS = 4,           /* drives the chip can tell apart */
-	SECTOR = 512, SIZE_CODE_512 = 2,
-	MAX_TRACK = 255,
-	DMA_RETRY_NS = 1000000, DMA_RETRIES = 500, /* half a second for the driver to set DMA up */
-	DMA_CHANNEL = 2,
-};
-
-enum fdc_phase {
-	FDC_COMMAND,  /* collecting bytes */
-	FDC_BUSY,     /* the timer executes */
-	FDC_DATA_IN,  /* non-DMA: the guest reads the sector buffer */
-	FDC_DATA_OUT,
-	FDC_RESULT,
-	FDC_PHASE_LAST = FDC_RESULT,
-};
-
-struct fdc_format {
-	uint32_t size;    /* bytes */
-	uint8_t tracks, heads, sectors;
-	uint8_t rate;     /* as in the CCR: 0 500k, 1 300k, 2 250k, 3 1M */
-	uint8_t drive;    /* enum fdc_type of the drive it belongs in */
-};
 
 static const struct fdc_format fdc_formats[] = {
 	{ 1474560, 80, 2, 18, 0, FDC_TYPE_1440K },
@@ -87,56 +32,20 @@ static const struct fdc_format fdc_formats[] = {
 	{ 163840, 40, 1, 8, 1, FDC_TYPE_1200K },
 };
 
-struct fdc_drive {
-	struct block *block;             /* owned; NULL: no disk */
-	const struct fdc_format *format; /* NULL: no disk */
-	uint8_t type;                    /* enum fdc_type; NONE: no drive */
-	uint8_t track;                   /* where the head stands */
-	bool changed;                    /* disk change line */
-};
-
-struct fdc {
-	struct device base;
-	struct machine *machine; /* borrowed */
-	struct device *dma;      /* borrowed */
-	struct irq_line irq;
-	struct fdc_drive drive[FDC_DRIVES];
-	struct timer timer;
-	uint8_t dor, tdr, dsr;
-	uint8_t phase;
-	uint8_t fifo[16];        /* command bytes, then result bytes */
-	uint8_t pos, len;
-	uint8_t command;         /* first command byte */
-	uint8_t srt_hut, hlt_nd, config, pretrack, perpendicular;
-	uint8_t eot;             /* of the last data command, for DUMPREG */
-	bool lock;
-	bool irq_level;
-	uint8_t pcn[UNITS];      /* where the chip believes the heads are */
-	uint8_t pending;         /* units with an interrupt to sense */
-	uint8_t pending_st0[UNITS];
-	bool resetting;          /* the timer ends a reset */
-	/* The data command under way. */
-	uint8_t st1, st2, cyl, head, sector;
-	uint8_t format_left;     /* FORMAT TRACK: address fields to come */
-	uint16_t retries;
-	uint16_t data_pos, data_len;
-	uint8_t data[SECTOR];
-};
-
 /* ---- interrupts and the timer ---- */
 
-static void fdc_irq(struct fdc *f, bool level)
+void fdc_irq(struct fdc *f, bool level)
 {
 	f->irq_level = level;
 	irq_set(&f->irq, level && (f->dor & DOR_DMAGATE));
 }
 
-static void fdc_later(struct fdc *f, int64_t ns)
+void fdc_later(struct fdc *f, int64_t ns)
 {
 	timer_arm(&f->timer, loop_now(f->machine->loop) + ns);
 }
 
-static struct fdc_drive *unit(struct fdc *f, unsigned n)
+struct fdc_drive *fdc_unit(struct fdc *f, unsigned n)
 {
 	return n < FDC_DRIVES && f->drive[n].type != FDC_TYPE_NONE ? &f->drive[n] : NULL;
 }
@@ -186,7 +95,7 @@ static void reset_end(struct fdc *f)
 
 /* ---- results ---- */
 
-static void result(struct fdc *f, unsigned len)
+void fdc_result(struct fdc *f, unsigned len)
 {
 	f->phase = FDC_RESULT;
 	f->pos = 0;
@@ -196,318 +105,14 @@ static void result(struct fdc *f, unsigned len)
 static void result_invalid(struct fdc *f)
 {
 	f->fifo[0] = ST0_INVALID;
-	result(f, 1);
-}
-
-/* The seven bytes after a data command, and its interrupt. */
-static void finish_data(struct fdc *f, uint8_t st0)
-{
-	uint8_t select = f->fifo[1] & 7;
-	struct trace *trace = &f->machine->trace;
-
-	if ((st0 & ST0_ABNORMAL) && trace_on(trace, TRACE_DISK))
-		trace_print(trace, TRACE_DISK, "fdc: command %02x unit %u ends with st1 %02x st2 %02x",
-			    f->command, select & 3, f->st1, f->st2);
-	f->fifo[0] = (uint8_t)(st0 | (select & 3) | (f->head & 1) << 2);
-	f->fifo[1] = f->st1;
-	f->fifo[2] = f->st2;
-	f->fifo[3] = f->cyl;
-	f->fifo[4] = f->head;
-	f->fifo[5] = f->sector;
-	f->fifo[6] = SIZE_CODE_512;
-	f->data_pos = f->data_len = 0;
-	result(f, 7);
-	fdc_irq(f, true);
-}
-
-static void fail_data(struct fdc *f, uint8_t st1, uint8_t st2)
-{
-	f->st1 |= st1;
-	f->st2 |= st2;
-	finish_data(f, ST0_ABNORMAL);
-}
-
-/* ---- data commands ---- */
-
-static bool is_write(const struct fdc *f)
-{
-	return (f->command & 0x1f) == CMD_WRITE || (f->command & 0x1f) == CMD_WRITE_DELETED ||
-	       (f->command & 0x1f) == CMD_FORMAT;
-}
-
-static bool by_dma(const struct fdc *f)
-{
-	return !(f->hlt_nd & SPECIFY_NONDMA);
-}
-
-/* The disk under the head if it can be read at the rate set; else NULL, failed. */
-static struct fdc_drive *media(struct fdc *f)
-{
-	struct fdc_drive *d = unit(f, f->fifo[1] & 3);
-	unsigned head = f->fifo[1] >> 2 & 1;
-
-	if (!d || !d->block || d->format->rate != (f->dsr & DSR_RATE) ||
-	    d->track >= d->format->tracks || head >= d->format->heads) {
-		fail_data(f, ST1_MA, 0);
-		return NULL;
-	}
-	if (is_write(f) && !block_writable(d->block)) {
-		fail_data(f, ST1_NW, 0);
-		return NULL;
-	}
-	return d;
-}
-
-/* Find the sector the registers name on the track under the head. */
-static bool find_sector(struct fdc *f, const struct fdc_drive *d, uint64_t *lba)
-{
-	unsigned head = f->fifo[1] >> 2 & 1;
-	unsigned track = d->track;
-
-	if (f->command & CMD_MT)
-		head = f->head & 1; /* the second side follows by itself */
-	if (f->cyl != track) {
-		fail_data(f, ST1_ND, ST2_WC);
-		return false;
-	}
-	if (f->head != head || head >= d->format->heads || f->fifo[5] != SIZE_CODE_512 ||
-	    f->sector < 1 || f->sector > d->format->sectors) {
-		fail_data(f, ST1_ND, 0);
-		return false;
-	}
-	*lba = ((uint64_t)track * d->format->heads + head) * d->format->sectors + f->sector - 1;
-	return true;
-}
-
-/* On to the next sector; false past the end of the cylinder (table 6-1). */
-static bool next_sector(struct fdc *f)
-{
-	if (f->sector != f->eot) {
-		f->sector++;
-		return true;
-	}
-	f->sector = 1;
-	if ((f->command & CMD_MT) && !(f->head & 1)) {
-		f->head |= 1;
-		return true;
-	}
-	if (f->command & CMD_MT)
-		f->head &= ~1;
-	f->cyl++;
-	return false;
-}
-
-static bool read_sector(struct fdc *f)
-{
-	struct fdc_drive *d = media(f);
-	uint64_t lba;
-
-	if (!d || !find_sector(f, d, &lba))
-		return false;
-	if (block_read(d->block, lba, f->data, 1)) {
-		fail_data(f, ST1_DE, 0);
-		return false;
-	}
-	return true;
-}
-
-static bool write_sector(struct fdc *f)
-{
-	struct fdc_drive *d = media(f);
-	uint64_t lba;
-	int ret;
-
-	if (!d || !find_sector(f, d, &lba))
-		return false;
-	ret = block_write(d->block, lba, f->data, 1);
-	if (ret) {
-		fail_data(f, ret == -EROFS ? ST1_NW : ST1_DE, 0);
-		return false;
-	}
-	return true;
-}
-
-/* Format one sector as an address field from the guest names it. */
-static bool format_sector(struct fdc *f, const uint8_t id[4])
-{
-	struct fdc_drive *d = media(f);
-
-	if (!d)
-		return false;
-	/* Fields that a raw image cannot hold are formatted into nothing. */
-	if (id[0] == d->track && id[1] == (f->fifo[1] >> 2 & 1) && id[1] < d->format->heads &&
-	    id[2] >= 1 && id[2] <= d->format->sectors && id[3] == SIZE_CODE_512) {
-		uint64_t lba = ((uint64_t)d->track * d->format->heads + id[1]) * d->format->sectors +
-			       id[2] - 1;
-
-		memset(f->data, f->fifo[5], SECTOR);
-		if (block_write(d->block, lba, f->data, 1)) {
-			fail_data(f, ST1_DE, 0);
-			return false;
-		}
-	}
-	return true;
-}
-
-static void format_end(struct fdc *f)
-{
-	finish_data(f, 0);
-}
-
-/* ---- execution: DMA ---- */
-
-static void run_dma_format(struct fdc *f)
-{
-	uint8_t id[4];
-	bool tc = false;
-
-	while (f->format_left && !tc) {
-		if (i8237_transfer(f->dma, DMA_CHANNEL, id, sizeof(id), false, &tc) != sizeof(id)) {
-			fail_data(f, ST1_OR, 0);
-			return;
-		}
-		if (!format_sector(f, id))
-			return;
-		f->format_left--;
-	}
-	format_end(f);
-}
-
-static void run_dma(struct fdc *f)
-{
-	unsigned op = f->command & 0x1f;
-	bool write = is_write(f);
-
-	for (;;) {
-		bool tc = false;
-		size_t n;
-
-		if (!write && !read_sector(f))
-			return;
-		n = i8237_transfer(f->dma, DMA_CHANNEL, f->data, SECTOR, !write, &tc);
-		if (n < SECTOR && !tc) {
-			fail_data(f, ST1_OR, 0);
-			return;
-		}
-		if (write) {
-			memset(f->data + n, 0, SECTOR - n);
-			if (!write_sector(f))
-				return;
-		}
-		if (op == CMD_READ_DELETED) /* found data without a deleted mark */
-			f->st2 |= ST2_CM;
-		if (!next_sector(f) && !tc) {
-			fail_data(f, ST1_EN, 0);
-			return;
-		}
-		if (tc || op == CMD_READ_DELETED) {
-			finish_data(f, 0);
-			return;
-		}
-	}
-}
-
-static void run_verify(struct fdc *f)
-{
-	/* With EC set the count of sectors, not the end of the cylinder, ends it. */
-	bool counted = f->fifo[1] & 0x80;
-	unsigned left = f->fifo[8] ? f->fifo[8] : 256;
-
-	for (;;) {
-		bool more;
-
-		if (!read_sector(f))
-			return;
-		more = next_sector(f);
-		if (counted ? !--left : !more) {
-			finish_data(f, 0);
-			return;
-		}
-		if (!more) {
-			fail_data(f, ST1_EN, 0);
-			return;
-		}
-	}
-}
-
-/* ---- execution: bytes through the FIFO ---- */
-
-static void pio_block(struct fdc *f, bool in, unsigned len)
-{
-	f->phase = in ? FDC_DATA_IN : FDC_DATA_OUT;
-	f->data_pos = 0;
-	f->data_len = (uint16_t)len;
-	fdc_irq(f, true);
-}
-
-static void start_pio(struct fdc *f)
-{
-	if ((f->command & 0x1f) == CMD_FORMAT) {
-		if (f->format_left && media(f))
-			pio_block(f, false, 4);
-		else if (f->phase == FDC_BUSY)
-			format_end(f);
-	} else if (is_write(f)) {
-		if (media(f))
-			pio_block(f, false, SECTOR);
-	} else if (read_sector(f)) {
-		pio_block(f, true, SECTOR);
-	}
-}
-
-/* A sector or address field has gone through the FIFO. There is no terminal
- * count without DMA: the end of the cylinder ends the command. */
-static void pio_step(struct fdc *f)
-{
-	if ((f->command & 0x1f) == CMD_FORMAT) {
-		uint8_t id[4];
-
-		memcpy(id, f->data, sizeof(id));
-		if (!format_sector(f, id))
-			return;
-		f->format_left--;
-		start_pio(f);
-		return;
-	}
-	if (is_write(f) && !write_sector(f))
-		return;
-	if ((f->command & 0x1f) == CMD_READ_DELETED) {
-		f->st2 |= ST2_CM;
-		next_sector(f);
-		finish_data(f, 0);
-	} else if (next_sector(f)) {
-		start_pio(f);
-	} else {
-		fail_data(f, ST1_EN, 0);
-	}
-}
-
-static void run_data(struct fdc *f)
-{
-	unsigned op = f->command & 0x1f;
-
-	if (op == CMD_VERIFY) {
-		run_verify(f);
-	} else if (!by_dma(f)) {
-		if (f->data_len)
-			pio_step(f);
-		else
-			start_pio(f);
-	} else if (!i8237_ready(f->dma, DMA_CHANNEL) && f->retries < DMA_RETRIES) {
-		f->retries++;
-		fdc_later(f, DMA_RETRY_NS);
-	} else if (op == CMD_FORMAT) {
-		run_dma_format(f);
-	} else {
-		run_dma(f);
-	}
+	fdc_result(f, 1);
 }
 
 /* ---- commands ---- */
 
-static void head_moves(struct fdc *f, unsigned n, unsigned track)
+void fdc_head_moves(struct fdc *f, unsigned n, unsigned track)
 {
-	struct fdc_drive *d = unit(f, n);
+	struct fdc_drive *d = fdc_unit(f, n);
 
 	if (!d)
 		return;
@@ -529,9 +134,9 @@ static void recalibrate(struct fdc *f)
 	unsigned n = f->fifo[1] & 3;
 
 	f->pcn[n] = 0;
-	head_moves(f, n, 0);
+	fdc_head_moves(f, n, 0);
 	/* Without a drive no track 0 signal ever comes. */
-	seek_done(f, n, unit(f, n) ? ST0_SE : ST0_SE | ST0_EC | ST0_ABNORMAL);
+	seek_done(f, n, fdc_unit(f, n) ? ST0_SE : ST0_SE | ST0_EC | ST0_ABNORMAL);
 }
 
 static void seek(struct fdc *f)
@@ -544,7 +149,7 @@ static void seek(struct fdc *f)
 		track = MAX(0, MIN(track, MAX_TRACK));
 	}
 	f->pcn[n] = (uint8_t)track;
-	head_moves(f, n, (unsigned)track);
+	fdc_head_moves(f, n, (unsigned)track);
 	seek_done(f, n, (uint8_t)(ST0_SE | (f->fifo[1] & 4)));
 }
 
@@ -557,7 +162,7 @@ static void sense_interrupt(struct fdc *f)
 		f->pending &= (uint8_t)~(1 << i);
 		f->fifo[0] = f->pending_st0[i];
 		f->fifo[1] = f->pcn[i];
-		result(f, 2);
+		fdc_result(f, 2);
 		return;
 	}
 	result_invalid(f);
@@ -565,7 +170,7 @@ static void sense_interrupt(struct fdc *f)
 
 static void sense_drive(struct fdc *f)
 {
-	struct fdc_drive *d = unit(f, f->fifo[1] & 3);
+	struct fdc_drive *d = fdc_unit(f, f->fifo[1] & 3);
 	uint8_t st3 = (uint8_t)(ST3_READY | ST3_TWO_SIDES | (f->fifo[1] & 7));
 
 	if (d && d->track == 0)
@@ -573,19 +178,7 @@ static void sense_drive(struct fdc *f)
 	if (d && (!d->block || !block_writable(d->block)))
 		st3 |= ST3_WP;
 	f->fifo[0] = st3;
-	result(f, 1);
-}
-
-static void read_id(struct fdc *f)
-{
-	struct fdc_drive *d = media(f);
-
-	if (!d)
-		return;
-	f->cyl = d->track;
-	f->head = f->fifo[1] >> 2 & 1;
-	f->sector = 1;
-	finish_data(f, 0);
+	fdc_result(f, 1);
 }
 
 static void dumpreg(struct fdc *f)
@@ -599,39 +192,7 @@ static void dumpreg(struct fdc *f)
 	r[7] = (uint8_t)((f->lock ? 0x80 : 0) | (f->perpendicular & 0x3f));
 	r[8] = f->config;
 	r[9] = f->pretrack;
-	result(f, 10);
-}
-
-static void start_data(struct fdc *f)
-{
-	unsigned op = f->command & 0x1f;
-	unsigned n = f->fifo[1] & 3;
-
-	f->st1 = f->st2 = 0;
-	f->retries = 0;
-	f->data_pos = f->data_len = 0;
-	if (op == CMD_FORMAT) {
-		struct fdc_drive *d = unit(f, n);
-
-		f->cyl = d ? d->track : 0;
-		f->head = f->fifo[1] >> 2 & 1;
-		f->sector = 1;
-		f->eot = f->format_left = f->fifo[3];
-		if (f->fifo[2] != SIZE_CODE_512) {
-			fail_data(f, ST1_ND, 0);
-			return;
-		}
-	} else {
-		f->cyl = f->fifo[2];
-		f->head = f->fifo[3];
-		f->sector = op == CMD_READ_TRACK ? 1 : f->fifo[4];
-		f->eot = f->fifo[6];
-		if ((f->config & CONFIG_IMPLIED_SEEK) && op != CMD_READ_TRACK) {
-			f->pcn[n] = f->cyl;
-			head_moves(f, n, f->cyl);
-		}
-	}
-	run_data(f);
+	fdc_result(f, 10);
 }
 
 /* How many bytes a command has, the first included; 0: no such command. */
@@ -695,12 +256,12 @@ static void command_complete(struct fdc *f)
 		break;
 	case CMD_VERSION:
 		f->fifo[0] = 0x90;
-		result(f, 1);
+		fdc_result(f, 1);
 		break;
 	case CMD_LOCK:
 		f->lock = f->command & LOCK_ON;
 		f->fifo[0] = f->lock ? 0x10 : 0;
-		result(f, 1);
+		fdc_result(f, 1);
 		break;
 	case CMD_DUMPREG:
 		dumpreg(f);
@@ -736,13 +297,13 @@ static void fire(void *opaque)
 	case CMD_READ_ID:
 		f->st1 = f->st2 = 0;
 		f->cyl = f->head = f->sector = 0;
-		read_id(f);
+		fdc_read_id(f);
 		break;
 	default:
 		if (started)
-			run_data(f);
+			fdc_run_data(f);
 		else
-			start_data(f);
+			fdc_start_data(f);
 	}
 }
 
@@ -831,7 +392,7 @@ static void write_dor(struct fdc *f, uint8_t value)
 static uint8_t read_dir(struct fdc *f)
 {
 	unsigned n = f->dor & DOR_SELECT;
-	struct fdc_drive *d = unit(f, n);
+	struct fdc_drive *d = fdc_unit(f, n);
 
 	/* The line belongs to a drive that is selected and turning. */
 	return d && (f->dor & DOR_MOTOR0 << n) && d->changed ? DIR_CHANGED : 0;
@@ -1007,7 +568,7 @@ enum fdc_type fdc_drive_type(const struct device *dev, unsigned n)
 bool fdc_set_disk(struct device *dev, unsigned n, struct block *disk, struct error *err)
 {
 	struct fdc *f = container_of(dev, struct fdc, base);
-	struct fdc_drive *d = unit(f, n);
+	struct fdc_drive *d = fdc_unit(f, n);
 	const struct fdc_format *format = NULL;
 
 	if (!d) {
