@@ -18,7 +18,7 @@
 enum option_id {
 	OPT_MEMORY, OPT_CPU, OPT_ENGINE,
 	OPT_KERNEL, OPT_INITRD, OPT_APPEND, OPT_BIOS, OPT_BOOT,
-	OPT_HDA, OPT_HDB, OPT_HDC, OPT_HDD, OPT_CDROM, OPT_FDA, OPT_FDB, OPT_SNAPSHOT,
+	OPT_HDA, OPT_HDB, OPT_HDC, OPT_HDD, OPT_CDROM, OPT_FDA, OPT_FDB, OPT_SNAPSHOT, OPT_READ_ONLY,
 	OPT_NOGRAPHIC, OPT_DISPLAY, OPT_SERIAL, OPT_DEBUGCON, OPT_DEVICE,
 	OPT_NO_REBOOT, OPT_NO_ACPI,
 	OPT_TRACE, OPT_TRACE_FILE, OPT_STATS, OPT_PERF_MAP, OPT_FIRMWARE_LOG,
@@ -51,6 +51,7 @@ static const struct option_row rows[OPT_COUNT] = {
 	[OPT_FDA] = { "fda", "IMAGE", "first floppy; -fdb the second" },
 	[OPT_FDB] = { "fdb", "IMAGE", NULL },
 	[OPT_SNAPSHOT] = { "snapshot", NULL, "leave disk images alone: writes go to a temporary overlay" },
+	[OPT_READ_ONLY] = { "read-only", NULL, "IDE disks cannot be written" },
 	[OPT_NOGRAPHIC] = { "nographic", NULL, "no display, first serial port on the terminal; Ctrl-A x quits" },
 	[OPT_DISPLAY] = { "display", "KIND", "curses (text mode in the terminal), sdl (a window) or none" },
 	[OPT_SERIAL] = { "serial", "DEV", "stdio, file:PATH, pty, unix:PATH[,server], tcp:HOST:PORT[,server],\nnull or none; twice for two ports" },
@@ -298,6 +299,10 @@ static bool apply(struct options *o, enum option_id id, const char *value, bool 
 	case OPT_FDA: c->floppy[0] = value; return true;
 	case OPT_FDB: c->floppy[1] = value; return true;
 	case OPT_SNAPSHOT: c->snapshot = true; return true;
+	case OPT_READ_ONLY:
+		for (unsigned i = 0; i < GANNET_DISKS; i++)
+			c->disk_read_only[i] = true;
+		return true;
 	case OPT_NOGRAPHIC: *nographic = true; return true;
 	case OPT_DISPLAY: return parse_display(o, value, err);
 	case OPT_SERIAL: return add_serial(o, value, serials, err);
@@ -361,6 +366,10 @@ static bool settle(struct options *o, bool nographic, unsigned serials, struct e
 	}
 	if (c->kernel && c->bios) {
 		error_set(err, "-bios with -kernel: a kernel is started without firmware; leave one out");
+		return false;
+	}
+	if (c->snapshot && c->disk_read_only[0]) {
+		error_set(err, "--read-only with -snapshot: leave one out");
 		return false;
 	}
 	if (nographic && (o->display == DISPLAY_TERMINAL || o->display == DISPLAY_WINDOW)) {
@@ -475,7 +484,7 @@ void options_help(FILE *out)
 		if (!text)
 			continue;
 		snprintf(left, sizeof(left), "%s%s%s%s", strlen(row->name) > 3 &&
-			 (id == OPT_ENGINE || id >= OPT_STATS) ? "--" : "-", row->name,
+			 (id == OPT_ENGINE || id == OPT_READ_ONLY || id >= OPT_STATS) ? "--" : "-", row->name,
 			 row->value ? " " : "", row->value ? row->value : "");
 		fprintf(out, "  %-18s ", left);
 		for (; *text; text++) {

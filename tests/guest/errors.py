@@ -165,6 +165,7 @@ TABLE = [
     ("-serial file:made -hda empty", "-hda empty: the image is 0 bytes"),
     ("-serial file:made -kernel text", "-kernel text: not a kernel"),
     ("-serial file:made -cpu z80", "-cpu z80: "),
+    ("-hda disk -snapshot --read-only", "--read-only with -snapshot"),
     ("-snapshot=yes -hda disk", "-snapshot=yes: unknown option|takes no value"),
     ("--snapshot=yes", "--snapshot=yes: takes no value"),
     ("-kernel", "-kernel: needs a value: -kernel FILE"),

@@ -1,0 +1,25 @@
+# bash completion for gannet
+
+_gannet() {
+    local cur prev
+    cur=${COMP_WORDS[COMP_CWORD]}
+    prev=${COMP_WORDS[COMP_CWORD-1]}
+    case ${prev#-} in
+    cpu) COMPREPLY=($(compgen -W "$(gannet -cpu help 2> /dev/null | cut -d' ' -f1) help" -- "$cur")) ;;
+    engine|-engine) COMPREPLY=($(compgen -W "jit interp" -- "$cur")) ;;
+    d) COMPREPLY=($(compgen -W "$(gannet -d help 2> /dev/null) help" -- "$cur")) ;;
+    display) COMPREPLY=($(compgen -W "curses sdl none" -- "$cur")) ;;
+    serial|debugcon|-firmware-log) COMPREPLY=($(compgen -W "stdio file: pty unix: tcp: null none" -- "$cur")) ;;
+    device) COMPREPLY=($(compgen -W "isa-debug-exit" -- "$cur")) ;;
+    boot) COMPREPLY=($(compgen -W "a c d n order= menu=on" -- "$cur")) ;;
+    kernel|initrd|bios|hda|hdb|hdc|hdd|cdrom|fda|fdb|D) COMPREPLY=($(compgen -f -- "$cur")) ;;
+    m|append) COMPREPLY=() ;;
+    *)
+        if [[ $cur == -* ]]; then
+            COMPREPLY=($(compgen -W "$(gannet --help 2> /dev/null | sed -n 's/^  \(-[-a-zA-Z]*\).*/\1/p') -hdb -hdc -hdd -fdb" -- "$cur"))
+        else
+            COMPREPLY=($(compgen -f -- "$cur"))
+        fi ;;
+    esac
+}
+complete -o filenames -F _gannet gannet
