@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by tools/demo, tools/test and the benchmarks: what a fresh Debian
 # machine lacks, and the optimised build. Needs $root, the top of the tree.
 
@@ -45,7 +46,7 @@ build() {
 # A busybox initramfs for FLAVOUR (686, 686-pae) as .cache/i386/initramfs-FLAVOUR.cpio
 guest_modules=ata_piix,sd_mod,sr_mod,ext4,crc32c_generic,isofs,ne2k-pci
 initramfs() {
-    local flavour=$1 cache=$root/.cache/i386
+    local flavour=$1 cache=${GANNET_CACHE:-$root/.cache}/i386
     "$root/tools/debian-i386" kernel
     [ -x "$cache/busybox/bin/busybox" ] ||
         "$root/tools/debian-i386" unpack "$cache/busybox" busybox-static
