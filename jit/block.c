@@ -76,13 +76,6 @@ static bool flat_data(const struct segment *s)
 	return flat(s) && (s->attr & (SEG_S | SEG_CODE | SEG_W | SEG_E)) == (SEG_S | SEG_W);
 }
 
-/* A segment whose base alone matters: any access within 4 GiB is legal. */
-static bool based_data(const struct segment *s)
-{
-	return s->limit == 0xffffffff &&
-	       (s->attr & (SEG_P | SEG_S | SEG_CODE | SEG_W | SEG_E)) == (SEG_P | SEG_S | SEG_W);
-}
-
 uint16_t jit_mode_of(const struct cpu *cpu)
 {
 	uint16_t mode = 0;
@@ -103,10 +96,6 @@ uint16_t jit_mode_of(const struct cpu *cpu)
 		if (cpu->cr4 & CR4_OSFXSR)
 			mode |= MODE_SSE;
 	}
-	if (based_data(&cpu->seg[FS]))
-		mode |= MODE_FS;
-	if (based_data(&cpu->seg[GS]))
-		mode |= MODE_GS;
 	if (cpu->cpl <= (cpu->eflags & FLAG_IOPL) >> 12)
 		mode |= MODE_IOPL;
 	if (!cpu->cpl || !(cpu->cr4 & CR4_TSD))

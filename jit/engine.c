@@ -75,6 +75,7 @@ int jit_interp_one(struct cpu *cpu)
 		return 1;
 	if (jit_mode_of(cpu) != j->mode)
 		return 1;
+	jit_segments_changed(j);
 	return !__atomic_load_n(&cpu->run, __ATOMIC_ACQUIRE);
 }
 
@@ -115,6 +116,7 @@ static void enter_mode(struct jit *j, uint16_t mode)
 
 	j->area->read = cpu->tlb.read[user];
 	j->area->exec = cpu->tlb.exec[user];
+	jit_segments_changed(j);
 	if (mode != j->mode)
 		jit_context_enter(j, mode);
 }
@@ -307,6 +309,7 @@ static void init_area(struct jit *j)
 	a->thunk_lookup = (void *)jit_thunk_lookup;
 	a->thunk_fpu = (void *)jit_thunk_fpu;
 	a->thunk_raise = (void *)jit_thunk_raise;
+	a->thunk_segment = (void *)jit_thunk_segment;
 	a->mxcsr_host = 0x1f80;
 }
 

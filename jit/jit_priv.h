@@ -57,8 +57,6 @@ enum jit_mode {
 	MODE_DF = 1 << 1,     /* direction flag set */
 	MODE_FPU = 1 << 2,    /* x87 usable: CR0.EM = TS = 0 */
 	MODE_SSE = 1 << 3,    /* ... and CR4.OSFXSR */
-	MODE_FS = 1 << 4,     /* FS is usable data with limit 4G (base may be anything) */
-	MODE_GS = 1 << 5,
 	MODE_IOPL = 1 << 6,   /* CPL <= IOPL: CLI and STI allowed */
 	MODE_TSC = 1 << 7,    /* RDTSC allowed */
 	MODE_NO_STACK = 1 << 14, /* variant of a block without r14: see stack.c */
@@ -101,6 +99,8 @@ struct jit_area {
 	uint32_t pad2;
 	uint64_t fill_return;  /* 224: where thunk_fill goes back to */
 	uint32_t mask_cross[10]; /* [n]: 0xfff without its n + 1 low bits */
+	uint32_t fs_ok, gs_ok; /* usable data segment with limit 4G; base may be anything */
+	void *thunk_segment;   /* load segment register r11 with selector r10; rcx = 0: refused */
 };
 _Static_assert(sizeof(struct jit_area) <= CPU_ENGINE_AREA, "engine area too small");
 _Static_assert(offsetof(struct jit_area, thunk_exit) == 96, "thunks.S");
@@ -220,12 +220,13 @@ struct jit {
 /* ---- thunks.S ---- */
 uint64_t jit_enter(struct cpu *cpu, const void *host);
 extern const uint8_t jit_thunk_exit[], jit_thunk_exit_link[], jit_thunk_fill[],
-	jit_thunk_interp[], jit_thunk_lookup[], jit_thunk_fpu[], jit_thunk_raise[],
+	jit_thunk_interp[], jit_thunk_segment[], jit_thunk_lookup[], jit_thunk_fpu[], jit_thunk_raise[],
 	jit_thunk_return_base[];
 
 /* ---- called from thunks ---- */
 uint64_t jit_fill(struct cpu *cpu, uint32_t linear, uint32_t what);
 int jit_interp_one(struct cpu *cpu);
+uint64_t jit_load_segment(struct cpu *cpu, uint32_t selector, uint32_t seg);
 _Noreturn void jit_raise(struct cpu *cpu, uint32_t vector);
 
 /* ---- code_cache.c ---- */
@@ -279,6 +280,10 @@ void jit_dump(struct jit *j, const struct jit_block *b, const uint8_t *page_host
 bool jit_signals_install(struct error *err);
 void jit_signals_enter(struct jit *j); /* this thread runs @j now */
 void jit_signals_leave(void);
+
+/* ---- segreg.c ---- */
+/** jit_segments_changed - FS or GS may have been loaded */
+void jit_segments_changed(struct jit *j);
 
 /* ---- fpu.c ---- */
 void jit_fpu_settle(void *jit);

@@ -132,24 +132,35 @@ static bool lower_cli(struct translator *t)
 	return true;
 }
 
-/* STI lets interrupts in after the next instruction, so there must be one here
- * that falls through. */
+/* STI lets interrupts in after the next instruction. If one is waiting the
+ * interpreter sees to that. If none is, setting IF is all there is to it, as
+ * long as the next instruction does not come out before it is done. */
 static bool lower_sti(struct translator *t)
 {
 	unsigned i = (unsigned)(t->in - t->insn);
 	const struct insn_entry *next;
+	uint64_t slow;
+	uint8_t *none;
 
 	if (!(t->b->mode & MODE_IOPL) || i + 1 >= t->count)
 		return false;
 	next = t->insn[i + 1].entry;
-	if (next->attr & (INSN_BRANCH | INSN_SYSTEM | INSN_STRING | INSN_IO) ||
-	    next->id == INSN_ID_HLT || next->id == INSN_ID_STI || next->id == INSN_ID_CLI ||
-	    next->id == INSN_ID_POPF || next->id == INSN_ID_STD || next->id == INSN_ID_MWAIT)
+	if (next->attr & (INSN_SYSTEM | INSN_STRING | INSN_IO) || next->id == INSN_ID_HLT ||
+	    next->id == INSN_ID_STI || next->id == INSN_ID_CLI || next->id == INSN_ID_POPF ||
+	    next->id == INSN_ID_STD || next->id == INSN_ID_MWAIT ||
+	    next->id == INSN_ID_MOV_SREG || next->id == INSN_ID_POP_SREG)
 		return false;
+	slow = jit_slow_path(t);
+	emit_rm(&t->h, OP0F(0xb6), RCX, CPU_FIELD(intr_line));
+	emit8(&t->h, 0xe3);
+	none = t->h.p;
+	emit8(&t->h, 0);
+	emit_jmp(&t->h, slow);
+	emit_patch8(&t->h, none);
 	load_eflags(t, &t->j->area->mask_no_if);
 	emit_lea(&t->h, RCX, MEM_BD(RCX, FLAG_IF));
 	emit_store(&t->h, CPU_FIELD(eflags), RCX);
-	t->sti_check = 2;
+	t->no_poll = 2;
 	return true;
 }
 
@@ -352,6 +363,46 @@ static bool mov_from_sreg(struct translator *t)
 	return true;
 }
 
+/* Selector in r10 into a data segment register; jrcxz to the slow path if that
+ * takes more than a light call. */
+static void load_sreg(struct translator *t, unsigned seg, uint64_t slow)
+{
+	emit_mov_imm(&t->h, R11, seg);
+	emit_call_mem(&t->h, AREA(thunk_segment));
+	jit_jrcxz(t, slow);
+}
+
+static bool mov_to_sreg(struct translator *t)
+{
+	const struct insn *in = t->in;
+	uint64_t slow;
+
+	if (!jit_data_sreg(in->reg) || (in->has_mem && !jit_can_address(t, in)))
+		return false;
+	slow = jit_slow_path(t);
+	if (in->has_mem)
+		emit_rm(&t->h, OP0F(0xb7), R10, jit_operand(t, 2, false));
+	else
+		emit_rr(&t->h, OP0F(0xb7), R10, host_gpr(in->rm));
+	load_sreg(t, in->reg, slow);
+	return true;
+}
+
+static bool pop_sreg(struct translator *t)
+{
+	unsigned seg = t->in->entry->op[0].fixed;
+	uint64_t slow;
+
+	if (!jit_data_sreg(seg) || t->in->opsize != 4)
+		return false;
+	slow = jit_slow_path(t);
+	jit_check(t, HOST_ESP, 4, false, false, false);
+	emit_rm(&t->h, OP0F(0xb7), R10, MEM_BI(RCX, HOST_ESP));
+	load_sreg(t, seg, slow);
+	emit_lea(&t->h, HOST_ESP, MEM_BD(HOST_ESP, 4));
+	return true;
+}
+
 bool jit_lower_misc(struct translator *t, bool *done)
 {
 	const struct insn *in = t->in;
@@ -387,6 +438,7 @@ bool jit_lower_misc(struct translator *t, bool *done)
 		*done = lower_cli(t);
 		return true;
 	case INSN_ID_STI:
+		t->terminal = true;
 		*done = lower_sti(t);
 		t->terminal = !*done;
 		return true;
@@ -404,7 +456,18 @@ bool jit_lower_misc(struct translator *t, bool *done)
 		*done = lower_moffs(t);
 		return true;
 	case INSN_ID_MOV_SREG:
-		*done = mov_from_sreg(t);
+		if (in->opcode == 0x8c) {
+			*done = mov_from_sreg(t);
+			return true;
+		}
+		t->terminal = true; /* the interpreter may change the mode */
+		*done = mov_to_sreg(t);
+		t->terminal = !*done;
+		return true;
+	case INSN_ID_POP_SREG:
+		t->terminal = true;
+		*done = pop_sreg(t);
+		t->terminal = !*done;
 		return true;
 	case INSN_ID_LEA:
 		*done = lower_lea(t);

@@ -26,10 +26,6 @@ bool jit_can_address(const struct translator *t, const struct insn *in)
 {
 	if (in->adsize != 4)
 		return false;
-	if (in->seg == FS)
-		return t->b->mode & MODE_FS;
-	if (in->seg == GS)
-		return t->b->mode & MODE_GS;
 	/* CS is flat but may not be written; leave that to the interpreter */
 	return in->seg != CS || insn_memory_access(in, &(unsigned){ 0 }) == ACC_R;
 }
@@ -40,11 +36,17 @@ unsigned jit_ea(struct translator *t)
 	struct emit *h = &t->h;
 	bool based = in->seg == FS || in->seg == GS;
 
-	if (based)
+	if (based) {
+		uint64_t slow = jit_slow_path(t);
+
+		jit_pads(t, 64);
+		emit_load(h, RCX, in->seg == FS ? AREA(fs_ok) : AREA(gs_ok));
+		jit_jrcxz(t, slow);
 		emit_load(h, R11,
 			  MEM_BD(HOST_CPU, (int32_t)(offsetof(struct cpu, seg) +
 						     in->seg * sizeof(struct segment) +
 						     offsetof(struct segment, base))));
+	}
 	if (in->base < 0 && in->index < 0) {
 		emit_mov_imm(h, R10, (uint32_t)in->disp);
 	} else if (in->base >= 0 && in->index < 0 && !in->disp) {

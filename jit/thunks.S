@@ -149,10 +149,10 @@ jit_thunk_exit_link:
 	ret
 	.size	jit_thunk_exit, . - jit_thunk_exit
 
-/* A table entry was 0. r10: linear address, r11d: 1 for writes.
- * Returns rcx = host address - linear address, or 0: do it another way.
- * Calls C that leaves x87 and SSE alone. */
-thunk jit_thunk_fill
+/* Call FUNCTION(cpu, r10d, r11d), which leaves x87 and SSE alone; its result in
+ * rcx. Keeps everything but rcx and r11. C may start the stack of returns anew,
+ * so the way back is not kept on it. */
+	.macro light_call function
 	mov	[r15 + 0], rax
 	lahf
 	seto	al
@@ -170,7 +170,7 @@ thunk jit_thunk_fill
 	mov	[r15 + FILL_RETURN], rcx
 	mov	[r15 + JIT_RSP], rsp	/* C may start the stack anew */
 	mov	rsp, [r15 + C_RSP]
-	call	jit_fill
+	call	\function
 	mov	rsp, [r15 + JIT_RSP]
 	mov	rcx, rax
 	mov	r10, [r15 + SAVED_R10]
@@ -184,7 +184,19 @@ thunk jit_thunk_fill
 	sahf
 	mov	rax, [r15 + 0]
 	jmp	[r15 + FILL_RETURN]
+	.endm
+
+/* A table entry was 0. r10: linear address, r11d: 1 for writes.
+ * Returns rcx = host address - linear address, or 0: do it another way. */
+thunk jit_thunk_fill
+	light_call jit_fill
 	.size	jit_thunk_fill, . - jit_thunk_fill
+
+/* Load segment register r11d with selector r10d. Returns rcx = 0 if that is for
+ * the interpreter. */
+thunk jit_thunk_segment
+	light_call jit_load_segment
+	.size	jit_thunk_segment, . - jit_thunk_segment
 
 /* Interpret the instruction at EIP (stored), then go on after the call, or
  * leave if EIP is not the next instruction or somebody wants us out. */

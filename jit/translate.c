@@ -286,6 +286,8 @@ void jit_poll(struct translator *t, uint32_t eip)
 {
 	uint64_t stub = emit_addr(&t->c);
 
+	if (t->no_poll)
+		return;
 	cold_store_eip(t, eip);
 	emit_jmp_mem(&t->c, AREA(thunk_exit));
 	jit_pads(t, 32);
@@ -316,6 +318,10 @@ static bool ends_block(const struct insn *in)
 	case INSN_ID_HLT:
 	case INSN_ID_STD:
 		return true;
+	case INSN_ID_MOV_SREG:
+		return in->opcode == 0x8e && !jit_data_sreg(in->reg);
+	case INSN_ID_POP_SREG:
+		return !jit_data_sreg(in->entry->op[0].fixed);
 	default:
 		return in->entry->attr & (INSN_SYSTEM | INSN_BRANCH);
 	}
@@ -371,23 +377,6 @@ static void discover(struct translator *t, uint32_t eip, const uint8_t *page_hos
 
 /* ---- the pipeline ---- */
 
-/* Interrupts that STI let in: one instruction later. */
-static void sti_check(struct translator *t)
-{
-	uint64_t stub;
-
-	if (!t->sti_check || --t->sti_check)
-		return;
-	stub = emit_addr(&t->c);
-	cold_store_eip(t, t->next_eip);
-	emit_jmp_mem(&t->c, AREA(thunk_exit));
-	jit_pads(t, 48);
-	emit_rm(&t->h, OP0F(0xb6), RCX, CPU_FIELD(intr_line));
-	emit8(&t->h, 0xe3);
-	emit8(&t->h, 5);
-	emit_jmp(&t->h, stub);
-}
-
 /* Is the next page still the one the last instruction was decoded from? If not
  * it may be another instruction, of another length. */
 static void tail_check(struct translator *t)
@@ -432,8 +421,8 @@ static void translate_insn(struct translator *t, unsigned i)
 		if (!t->c.full)
 			memcpy(t->next_fix[k], &d, 4);
 	}
-	if (!t->ended)
-		sti_check(t);
+	if (t->no_poll)
+		t->no_poll--;
 	t->eip = t->next_eip;
 }
 
@@ -493,7 +482,7 @@ struct jit_block *jit_translate(struct jit *j, uint32_t eip, uint32_t ram_page,
 	t->b = b;
 	t->count = t->pads = t->faults = t->stack_end = 0;
 	t->fpu_checked = t->ended = t->failed = false;
-	t->sti_check = 0;
+	t->no_poll = 0;
 	t->eip = eip;
 	discover(t, eip, page_host);
 	if (!t->count)

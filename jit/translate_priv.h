@@ -38,7 +38,7 @@ struct translator {
 	bool stack_checked;  /* ... this one too */
 	bool fpu_checked;    /* x87/SSE state is live here */
 	bool ended;          /* nothing falls through any more */
-	int sti_check;       /* instructions until pending interrupts are looked at */
+	int no_poll;         /* instructions until interrupts may be taken: the shadow of STI */
 	bool failed;         /* no memory */
 
 	struct jit_fault_point fault[JIT_BLOCK_INSNS];
@@ -47,6 +47,12 @@ struct translator {
 
 static const uint8_t host_gpr_map[GPR_COUNT] = { RAX, HOST_ECX, RDX, RBX, HOST_ESP, RBP, RSI, RDI };
 static inline unsigned host_gpr(unsigned guest) { return host_gpr_map[guest]; }
+
+/* Segment registers that jit_load_segment() deals with. */
+static inline bool jit_data_sreg(unsigned seg)
+{
+	return seg == DS || seg == ES || seg == FS || seg == GS;
+}
 
 /* ---- translate.c ---- */
 /** jit_pads - make sure @need more hot bytes stay within reach of open JRCXZs */
