@@ -208,7 +208,9 @@ struct cpu {
 	struct loop *loop;
 	void *engine_data;     /* of the engine that runs this CPU */
 	void (*fpu_settle)(void *engine_data); /* put the guest's FIP, FDP, FOP into an image that is fpu_foreign */
-	void (*tlb_flushed)(void *engine_data); /* the engine drops what it derived from the TLB; may be NULL */
+	/* Translations of code pages went: bit 0 for supervisor, bit 1 for user code.
+	 * The engine drops what it derived from them. May be NULL. */
+	void (*code_unmapped)(void *engine_data, unsigned rights);
 	uint64_t insn_count;   /* instructions retired by the interpreter */
 	uint64_t exceptions[32]; /* how often each was delivered */
 	uint64_t interrupts;

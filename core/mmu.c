@@ -105,7 +105,8 @@ void mmu_finish(struct cpu *cpu)
 
 /* ---- cached translations ---- */
 
-static void drop_page(struct tlb *t, uint32_t page)
+/* Returns the HAS_* bits of what was there. */
+static uint8_t drop_page(struct tlb *t, uint32_t page)
 {
 	uint8_t has = t->page_state[page];
 	size_t at = page;
@@ -119,12 +120,23 @@ static void drop_page(struct tlb *t, uint32_t page)
 			t->exec[user][page] = 0;
 	}
 	t->page_state[page] = has & (HAS_LISTED | HAS_GLOBAL);
+	return has;
+}
+
+/* Tell the engine if translations of code went. */
+static void code_dropped(struct cpu *cpu, uint8_t has)
+{
+	unsigned rights = (has & HAS_EXEC ? 1 : 0) | (has & HAS_EXEC << 1 ? 2 : 0);
+
+	if (rights && cpu->code_unmapped)
+		cpu->code_unmapped(cpu->engine_data, rights);
 }
 
 void mmu_flush(struct cpu *cpu, bool globals)
 {
 	struct tlb *t = &cpu->tlb;
 	uint32_t kept = 0;
+	uint8_t dropped = 0;
 
 	for (uint32_t i = 0; i < t->filled_count; i++) {
 		uint32_t page = t->filled[i];
@@ -133,19 +145,16 @@ void mmu_flush(struct cpu *cpu, bool globals)
 			t->filled[kept++] = page;
 			continue;
 		}
-		drop_page(t, page);
+		dropped |= drop_page(t, page);
 		t->page_state[page] = 0;
 	}
 	t->filled_count = kept;
-	if (cpu->tlb_flushed)
-		cpu->tlb_flushed(cpu->engine_data);
+	code_dropped(cpu, dropped);
 }
 
 void mmu_flush_page(struct cpu *cpu, uint64_t linear)
 {
-	drop_page(&cpu->tlb, (uint32_t)linear >> GUEST_PAGE_SHIFT);
-	if (cpu->tlb_flushed)
-		cpu->tlb_flushed(cpu->engine_data);
+	code_dropped(cpu, drop_page(&cpu->tlb, (uint32_t)linear >> GUEST_PAGE_SHIFT));
 }
 
 void mmu_ram_page_protect(struct cpu *cpu, uint32_t ram_page)
@@ -423,10 +432,7 @@ bool mmu_fill(struct cpu *cpu, uint32_t linear, bool write, unsigned user)
 static _Noreturn void page_fault(struct cpu *cpu, uint32_t linear, unsigned code)
 {
 	/* SDM 4.10.4.1: a page fault drops what is cached for its address */
-	if (cpu->tlb.page_state[linear >> GUEST_PAGE_SHIFT] & (HAS_EXEC | HAS_EXEC << 1))
-		mmu_flush_page(cpu, linear);
-	else
-		drop_page(&cpu->tlb, linear >> GUEST_PAGE_SHIFT);
+	mmu_flush_page(cpu, linear);
 	cpu->cr2 = linear;
 	if (trace_on(cpu->trace, TRACE_MMU))
 		trace_print(cpu->trace, TRACE_MMU, "#PF at %08x code %x eip %08x",

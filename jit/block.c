@@ -321,6 +321,6 @@ void jit_flush_all(struct jit *j)
 	j->block_count = 0;
 	jit_arena_free(j);
 	jit_cache_start(j);
-	jit_contexts_void(j);
+	jit_contexts_void(j, 3);
 	j->stat_flushes++;
 }

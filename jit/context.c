@@ -63,11 +63,12 @@ static void context_clear(struct jit_context *c)
 	c->stale = false;
 }
 
-void jit_contexts_void(struct jit *j)
+void jit_contexts_void(struct jit *j, unsigned rights)
 {
 	for (int i = 0; i < JIT_CONTEXTS; i++)
-		j->context[i].stale = true;
-	if (j->current) {
+		if (rights & (j->context[i].mode & MODE_USER ? 2 : 1))
+			j->context[i].stale = true;
+	if (j->current && j->current->stale) {
 		context_clear(j->current);
 		j->area->jit_rsp = j->current->rsp;
 	}

@@ -93,9 +93,9 @@ _Noreturn void jit_raise(struct cpu *cpu, uint32_t vector)
 	cpu_raise_ne(cpu, (enum exception)vector);
 }
 
-static void tlb_flushed(void *engine_data)
+static void code_unmapped(void *engine_data, unsigned rights)
 {
-	jit_contexts_void(engine_data);
+	jit_contexts_void(engine_data, rights);
 }
 
 static void map_changed(void *opaque)
@@ -348,7 +348,7 @@ struct engine *jit_create(struct cpu *cpu, struct error *err)
 		goto fail;
 	jit_cache_start(j);
 	cpu->engine_data = j;
-	cpu->tlb_flushed = tlb_flushed;
+	cpu->code_unmapped = code_unmapped;
 	cpu->fpu_settle = jit_fpu_settle;
 	listener = (struct memory_listener){ map_changed, jit_code_written, j };
 	memory_set_listener(cpu->memory, &listener);

@@ -261,8 +261,9 @@ bool jit_contexts_init(struct jit *j);
 void jit_contexts_finish(struct jit *j);
 /** jit_context_enter - make @mode the current one */
 void jit_context_enter(struct jit *j, uint16_t mode);
-/** jit_contexts_void - no remembered jump or return is good any more */
-void jit_contexts_void(struct jit *j);
+/** jit_contexts_void - no remembered jump or return is good any more
+ *  @rights: bit 0 in supervisor code, bit 1 in user code */
+void jit_contexts_void(struct jit *j, unsigned rights);
 /** jit_context_forget - no remembered jump leads to @b any more */
 void jit_context_forget(struct jit *j, const struct jit_block *b);
 /** jit_context_guard - @address lies below one of the stacks of returns */
