@@ -436,8 +436,15 @@ static const struct engine_ops interp_ops = {
 	.destroy = interp_destroy,
 };
 
+/* What is where has changed: translations of addresses are void. */
+static void map_changed(void *opaque)
+{
+	mmu_flush(opaque, true);
+}
+
 struct engine *interp_create(struct cpu *cpu, struct error *err)
 {
+	const struct memory_listener listener = { .map_changed = map_changed, .opaque = cpu };
 	struct interp *it = calloc(1, sizeof(*it));
 
 	if (it)
@@ -451,5 +458,6 @@ struct engine *interp_create(struct cpu *cpu, struct error *err)
 	it->ram = memory_host(cpu->memory);
 	it->window = NO_WINDOW;
 	it->none.next[0] = it->none.next[1] = &it->none;
+	memory_set_listener(cpu->memory, &listener);
 	return &it->base;
 }
