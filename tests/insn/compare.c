@@ -216,7 +216,8 @@ static bool either_is_right(const struct test_case *c, const struct test_result 
 		return want->eflags & FLAG_AC &&
 		       vectors & (1u << EXC_PF | 1u << EXC_GP | 1u << EXC_SS);
 	if (vectors == (1u << EXC_GP | 1u << EXC_SS))
-		return e && ((e->attr & INSN_ALIGN16) || e->id == INSN_ID_RETF || e->id == INSN_ID_IRET);
+		return e && ((e->attr & INSN_ALIGN16) || e->id == INSN_ID_RETF ||
+			     e->id == INSN_ID_IRET || e->id == INSN_ID_CALL);
 	if (!(vectors & 1u << EXC_PF))
 		return false;
 	/* AMD looks for an outer stack first, and at a near target last */
