@@ -13,6 +13,8 @@
 bool jit_cache_init(struct jit *j, struct error *err)
 {
 	j->code_w = j->code_x = NULL;
+	j->hot_limit = JIT_CACHE_HOT;
+	j->cold_limit = JIT_CACHE_SIZE;
 	j->fd = memfd_create("gannet-code", MFD_CLOEXEC);
 	if (j->fd < 0 || ftruncate(j->fd, JIT_CACHE_SIZE) < 0) {
 		error_set(err, "no memory for translated code (%u MiB): %s",
@@ -58,8 +60,8 @@ bool jit_cache_reserve(struct jit *j, struct emit *hot, struct emit *cold)
 {
 	int64_t exec = j->code_x - j->code_w;
 
-	if (j->hot + JIT_BLOCK_BYTES > JIT_CACHE_HOT ||
-	    j->cold + JIT_BLOCK_BYTES > JIT_CACHE_SIZE)
+	if (j->hot + JIT_BLOCK_BYTES > j->hot_limit ||
+	    j->cold + JIT_BLOCK_BYTES > j->cold_limit)
 		return false;
 	*hot = (struct emit){ j->code_w + j->hot, j->code_w + j->hot + JIT_BLOCK_BYTES, exec,
 			      false };
