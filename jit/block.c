@@ -213,8 +213,11 @@ void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to)
 	if (!l->tag && to->ram_page != l->from->ram_page)
 		return;
 	patch32(j, l->site, (uint32_t)(to->host - (jit_exec(j, l->site) + 4)));
-	if (l->tag)
+	if (l->tag) { /* lea ecx, [rcx - tag] */
+		l->tag[-2] = 0x8d;
+		l->tag[-1] = 0x89;
 		patch32(j, l->tag, -(to->ram_page + 1));
+	}
 	l->to = to;
 	l->next = to->incoming;
 	to->incoming = l;
@@ -225,7 +228,7 @@ static void unlink_site(struct jit *j, struct jit_link *l)
 {
 	patch32(j, l->site, (uint32_t)l->unlinked);
 	if (l->tag)
-		patch32(j, l->tag, 0);
+		jit_tag_open(l->tag);
 	l->to = NULL;
 }
 

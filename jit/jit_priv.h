@@ -123,7 +123,7 @@ struct jit_link {
 	struct jit_link *next; /* in to->incoming */
 	struct jit_link *own_next; /* in from->links */
 	uint8_t *site;         /* the rel32, writable address */
-	uint8_t *tag;          /* imm32 of the exec table check, or NULL */
+	uint8_t *tag;          /* imm32 of the LEA that checks the exec table, or NULL */
 	uint32_t target;       /* guest EIP */
 	uint16_t mode;         /* of the block wanted there */
 	int32_t unlinked;      /* rel32 that leads to the stub */
@@ -251,6 +251,14 @@ void jit_block_invalidate(struct jit *j, struct jit_block *b);
 void jit_code_written(void *opaque, uint32_t ram_page, unsigned offset, unsigned len);
 void jit_flush_all(struct jit *j);
 void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to);
+/** jit_tag_open - let the check whose imm32 is at @tag pass always: the jump behind it
+ *  is not linked, and shall be */
+static inline void jit_tag_open(uint8_t *tag)
+{
+	static const uint8_t mov_ecx_0[6] = { 0xb9, 0, 0, 0, 0, 0x90 };
+
+	memcpy(tag - 2, mov_ecx_0, sizeof(mov_ecx_0));
+}
 struct jit_block *jit_block_at(struct jit *j, uint64_t host);
 void *jit_arena(struct jit *j, size_t bytes); /* zeroed; lives until jit_flush_all */
 /** jit_arena_back - give back what was taken since jit::arena and arena_used were these */

@@ -150,7 +150,7 @@ static void page_check(struct translator *t, struct emit *e, struct jit_link *l,
 	if (l) {
 		l->tag = e->p - 4;
 		if (!e->full)
-			memset(l->tag, 0, 4);
+			jit_tag_open(l->tag);
 	}
 	emit8(e, 0xe3);
 	*ok = e->p;
