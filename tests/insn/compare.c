@@ -221,7 +221,8 @@ static bool either_is_right(const struct test_case *c, const struct test_result 
 	if (!(vectors & 1u << EXC_PF))
 		return false;
 	/* AMD looks for an outer stack first, and at a near target last */
-	if (e && (e->id == INSN_ID_RETF || e->id == INSN_ID_IRET || e->id == INSN_ID_CALL))
+	if (e && (e->id == INSN_ID_RETF || e->id == INSN_ID_IRET || e->id == INSN_ID_CALL ||
+		  e->id == INSN_ID_CALLF))
 		return true;
 	if (!(vectors & (1u << EXC_GP | 1u << EXC_SS)))
 		return false;
