@@ -209,7 +209,9 @@ START_TEST(poller_kicks_a_busy_guest_once_per_deadline)
 	}
 	ck_assert_uint_eq(s.fired, 10);
 	loop_destroy(f.loop);
-	ck_assert_uint_le(f.kicks, 30); /* ten, and a few repeated ones */
+	/* Ten, and some repeated ones if this thread had to wait for a processor;
+	 * a poller that spins would make thousands. */
+	ck_assert_uint_le(f.kicks, 300);
 }
 END_TEST
 

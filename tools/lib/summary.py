@@ -2,9 +2,8 @@
 """Sums up meson's testlog.json: a line per suite, why tests were skipped, totals.
 
 A test says why it is skipped in a line that starts with "SKIP:" (or, in TAP,
-"ok N name # SKIP why"); test programs that run many cases say how many in a line
-"N cases" or Check's "100%: Checks: N, Failures: F, Errors: E", and those count
-instead of one per program.
+"ok N name # SKIP why"). Where Check says how many tests a program ran, those count
+instead of the program.
 """
 import collections
 import json
@@ -12,6 +11,8 @@ import re
 import sys
 
 CHECK = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.M)
+# What a program that goes through tables has covered.
+COVERAGE = re.compile(r"^(?:\d+ cases.*|table: .*|decode table against .*)$", re.M)
 SKIP = re.compile(r"^SKIP: *(.*)$|# SKIP *(.*)$", re.M)
 
 
@@ -23,12 +24,13 @@ def main():
         sys.exit("no test was run")
     suites = collections.defaultdict(collections.Counter)
     seconds = collections.Counter()
-    reasons = []
+    reasons, covered = [], []
     for test in tests:
-        suite = (test.get("suite") or ["gannet"])[0].split(":")[-1]
-        name = test["name"].split(" / ")[-1]
+        suite, _, name = test["name"].rpartition(" / ")
+        suite = suite.split(":")[-1]
         text = (test.get("stdout") or "") + "\n" + (test.get("stderr") or "")
         seconds[suite] += test["duration"]
+        covered += [f"{suite}/{name}: {line}" for line in COVERAGE.findall(text)]
         checks = [tuple(map(int, m)) for m in CHECK.findall(text)]
         if test["result"] == "SKIP":
             suites[suite]["skipped"] += 1
@@ -53,8 +55,7 @@ def main():
         total.update(count)
         print(f"{suite:10} {count['passed']:5} passed {count['failed']:3} failed "
               f"{count['skipped']:3} skipped   {seconds[suite]:6.1f} s")
-    for reason in reasons:
-        print(reason)
+    print("\n".join(covered + reasons))
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
     sys.exit(1 if total["failed"] else 0)
 
