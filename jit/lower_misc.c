@@ -150,6 +150,8 @@ static bool lower_sti(struct translator *t)
 	    next->id == INSN_ID_STD || next->id == INSN_ID_MWAIT ||
 	    next->id == INSN_ID_MOV_SREG || next->id == INSN_ID_POP_SREG)
 		return false;
+	/* a branch in the shadow does not poll: a loop of the two would never */
+	jit_poll(t, t->eip);
 	slow = jit_slow_path(t);
 	emit_rm(&t->h, OP0F(0xb6), RCX, CPU_FIELD(intr_line));
 	emit8(&t->h, 0xe3);

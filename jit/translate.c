@@ -43,6 +43,10 @@ void jit_pads(struct translator *t, unsigned need)
 
 void jit_jrcxz(struct translator *t, uint64_t target)
 {
+	if (t->pads == PAD_MAX) {
+		t->h.full = true;
+		return;
+	}
 	emit8(&t->h, 0xe3);
 	t->pad[t->pads++] = (struct pad){ t->h.p, target };
 	emit8(&t->h, 0);

@@ -843,6 +843,8 @@ GUEST(spin_returns, "sti; at_spin_returns 1f, %edx; movl %edx, 0x50000; 1: movl 
 GUEST(spin_memory, "sti; 1: movl 0x50000, %eax; testl %eax, %eax; jz 1b\n");
 GUEST(spin_string, "sti; cld; 1: movl $0x30000, %edi; movl $0x4000, %ecx; rep stosl; jmp 1b\n");
 GUEST(spin_jecxz, "sti; xorl %ecx, %ecx; 1: nop; jecxz 1b\n");
+GUEST(spin_sti, "1: sti; jmp 1b\n");
+GUEST(spin_sti_call, "1: sti; call 1f; 1: popl %edx; jmp 1f; 1: jmp spin_sti_call\n");
 GUEST(spin_pages, "sti; 1: jmp 2f; .skip 0x2000; 2: jmp 1b\n");
 
 static void raise_line(void *opaque)
@@ -870,6 +872,7 @@ START_TEST(interrupts_end_every_loop)
 		{ spin_returns, spin_returns_end }, { spin_memory, spin_memory_end },
 		{ spin_string, spin_string_end }, { spin_jecxz, spin_jecxz_end },
 		{ spin_pages, spin_pages_end },
+		{ spin_sti, spin_sti_end }, { spin_sti_call, spin_sti_call_end },
 	};
 	struct world *w = world_create(_i);
 
