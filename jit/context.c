@@ -69,6 +69,7 @@ void jit_contexts_void(struct jit *j, unsigned rights)
 		if (rights & (j->context[i].mode & MODE_USER ? 2 : 1))
 			j->context[i].stale = true;
 	if (j->current && j->current->stale) {
+		j->voids++;
 		context_clear(j->current);
 		j->area->jit_rsp = j->current->rsp;
 	}

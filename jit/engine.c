@@ -65,6 +65,7 @@ static void settle_pending(struct cpu *cpu)
 int jit_interp_one(struct cpu *cpu)
 {
 	struct jit *j = cpu->engine_data;
+	uint32_t voids = j->voids;
 
 	settle_pending(cpu);
 	j->area->stat_interp++;
@@ -73,7 +74,9 @@ int jit_interp_one(struct cpu *cpu)
 	interp_steps(j->interp, 1);
 	if (cpu->shadow || cpu->halted)
 		return 1;
-	if (jit_mode_of(cpu) != j->mode)
+	/* translations went: the page that is running must be looked up again, or
+	 * nobody will tell when its own goes */
+	if (jit_mode_of(cpu) != j->mode || j->voids != voids)
 		return 1;
 	jit_segments_changed(j);
 	return !__atomic_load_n(&cpu->run, __ATOMIC_ACQUIRE);
@@ -117,7 +120,7 @@ static void enter_mode(struct jit *j, uint16_t mode)
 	j->area->read = cpu->tlb.read[user];
 	j->area->exec = cpu->tlb.exec[user];
 	jit_segments_changed(j);
-	if (mode != j->mode)
+	if (mode != j->mode || j->current->stale)
 		jit_context_enter(j, mode);
 }
 

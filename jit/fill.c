@@ -15,8 +15,18 @@ uint64_t jit_fill(struct cpu *cpu, uint32_t linear, uint32_t what)
 	uint64_t *entry = &(write ? cpu->tlb.write : cpu->tlb.read)[user]
 						 [linear >> GUEST_PAGE_SHIFT];
 
+	uint32_t voids = j->voids;
+	bool ok;
+
 	j->stat_fills++;
 	if (*entry)
 		return *entry;
-	return mmu_fill(cpu, linear, write, user) ? *entry : 0;
+	ok = mmu_fill(cpu, linear, write, user);
+	if (unlikely(j->voids != voids)) {
+		/* the list of translations was full and all of them went, those of the
+		 * page that is running too: come out and look it up again */
+		j->current->stale = true;
+		cpu_kick(cpu);
+	}
+	return ok ? *entry : 0;
 }

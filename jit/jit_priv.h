@@ -197,6 +197,7 @@ struct jit {
 	struct jit_context context[JIT_CONTEXTS];
 	struct jit_context *current;
 	unsigned next_context; /* to be taken over when a new mode comes up */
+	uint32_t voids;      /* how often the current one was cleared */
 	uint16_t mode;       /* of the code being run */
 
 	struct jit_block **hash; /* hash_size buckets */
