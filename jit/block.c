@@ -205,6 +205,15 @@ static void patch32(struct jit *j, uint8_t *at, uint32_t v)
 	j->area->code_changed = 1;
 }
 
+/* Where a jump may enter: behind the stack check if it was made already. */
+static const uint8_t *entry_for(const struct jit_link *l, const struct jit_block *to)
+{
+	if (to->behind_check && l->stack.lo < l->stack.hi && l->stack.lo <= to->stack.lo &&
+	    l->stack.hi >= to->stack.hi)
+		return to->host + to->behind_check;
+	return to->host;
+}
+
 void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to)
 {
 	if (l->to || l->from->dead)
@@ -212,7 +221,7 @@ void jit_link(struct jit *j, struct jit_link *l, struct jit_block *to)
 	/* without a check of its own, a link is for the page as it was mapped */
 	if (!l->tag && to->ram_page != l->from->ram_page)
 		return;
-	patch32(j, l->site, (uint32_t)(to->host - (jit_exec(j, l->site) + 4)));
+	patch32(j, l->site, (uint32_t)(entry_for(l, to) - (jit_exec(j, l->site) + 4)));
 	if (l->tag) { /* lea ecx, [rcx - tag] */
 		l->tag[-2] = 0x8d;
 		l->tag[-1] = 0x89;
@@ -278,8 +287,8 @@ void jit_block_invalidate(struct jit *j, struct jit_block *b)
 	j->area->code_changed = 1;
 	b->dead = true;
 	j->stat_invalidated++;
-	/* the block may be the one that is running: come out soon */
-	cpu_kick(j->cpu);
+	/* the block may be the one that is running */
+	j->stop = true;
 }
 
 void jit_code_written(void *opaque, uint32_t ram_page, unsigned offset, unsigned len)

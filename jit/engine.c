@@ -72,7 +72,7 @@ int jit_interp_one(struct cpu *cpu)
 	if (unlikely(j->count_insns))
 		count_id(j);
 	interp_steps(j->interp, 1);
-	if (cpu->shadow || cpu->halted)
+	if (cpu->shadow || cpu->halted || j->stop)
 		return 1;
 	/* translations went: the page that is running must be looked up again, or
 	 * nobody will tell when its own goes */
@@ -177,6 +177,8 @@ static void run_loop(struct jit *j)
 		struct jit_block *b = NULL;
 		uint16_t mode = jit_mode_of(cpu);
 		bool flushed = false;
+
+		j->stop = false;
 
 		if (mode != MODE_NEVER && !cpu->shadow) {
 			uint16_t variant = 0;

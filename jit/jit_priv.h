@@ -115,6 +115,13 @@ _Static_assert(offsetof(struct jit_area, mxcsr_host) == 184, "thunks.S");
 struct jit_block;
 struct translator;
 
+/* A range of stack that was checked to lie in one writable page; see stack.c. */
+struct jit_stretch {
+	int32_t esp;     /* ESP now, relative to ESP at the check */
+	int32_t lo, hi;  /* bytes lo to hi - 1, relative to ESP at the check; equal: none */
+	unsigned count;  /* accesses */
+};
+
 /* A direct jump out of a block. While unlinked the jump goes to a cold stub
  * that leaves with this struct in r11. */
 struct jit_link {
@@ -126,6 +133,7 @@ struct jit_link {
 	uint8_t *tag;          /* imm32 of the LEA that checks the exec table, or NULL */
 	uint32_t target;       /* guest EIP */
 	uint16_t mode;         /* of the block wanted there */
+	struct jit_stretch stack; /* what r14 is good for at the jump */
 	int32_t unlinked;      /* rel32 that leads to the stub */
 };
 
@@ -157,6 +165,8 @@ struct jit_block {
 	uint16_t mode;
 	uint16_t guest_size; /* bytes of guest code */
 	uint16_t insns;
+	uint32_t behind_check; /* offset of the entry behind the first stack check; 0: none */
+	struct jit_stretch stack; /* ... and what it relies on */
 	bool dead;
 	uint8_t fault_count;
 	struct jit_link *incoming;
@@ -211,6 +221,7 @@ struct jit {
 
 
 	struct translator *translator; /* scratch of the block being made */
+	bool stop;           /* code was dropped: leave recompiled code */
 	bool count_insns;
 	FILE *perf_map;
 	bool need_flush;     /* of the code cache, before the next block */

@@ -168,6 +168,8 @@ void jit_exit_to(struct translator *t, int cc, uint32_t target)
 	struct emit *e = &t->h;
 	uint8_t *ok, *hop = NULL;
 
+	if (l && cc != -2)
+		jit_stack_at_exit(t, &l->stack);
 	jit_pads(t, 48);
 	if ((target ^ t->b->eip) >> 12 == 0) {
 		linked_branch(t, e, cc, l, stub);
@@ -427,6 +429,7 @@ static void translate_insn(struct translator *t, unsigned i)
 	}
 	if (t->no_poll)
 		t->no_poll--;
+	jit_stack_end(t);
 	t->eip = t->next_eip;
 }
 

@@ -36,6 +36,7 @@ struct translator {
 	unsigned pads;
 	unsigned stack_end;  /* instructions before this one may use r14 */
 	bool stack_checked;  /* ... this one too */
+	struct jit_stretch stretch; /* what r14 is good for */
 	bool fpu_checked;    /* x87/SSE state is live here */
 	bool ended;          /* nothing falls through any more */
 	int no_poll;         /* instructions until interrupts may be taken: the shadow of STI */
@@ -101,6 +102,10 @@ struct host_mem jit_area_field(const struct translator *t, const void *field);
 bool jit_stack_operand(const struct insn *in);
 /** jit_stack_begin - before instruction @i: go on with, or begin, a checked stretch */
 void jit_stack_begin(struct translator *t, unsigned i);
+/** jit_stack_end - behind the current instruction: ESP may have moved */
+void jit_stack_end(struct translator *t);
+/** jit_stack_at_exit - what r14 is good for where the current instruction jumps out */
+void jit_stack_at_exit(const struct translator *t, struct jit_stretch *s);
 
 /* ---- lower*.c: true if translated; false: let the interpreter have it ---- */
 bool jit_lower_generic(struct translator *t);
