@@ -300,6 +300,41 @@ START_TEST(page_fault_forgets_code)
 }
 END_TEST
 
+/* More pages than the list of translations holds, touched in one loop; then the
+ * loop's own page moves while a call from there is under way. */
+GUEST(list_full,
+	"call list_full + (0xc00000 - 0x10000)\n" END
+	".skip 0x400 - (. - list_full), 0x90\n"
+	"out %eax, $0xf8; invlpg 0xc00000; ret\n");
+GUEST(list_window,
+	"movl $0x40000000, %esi\n"
+	"1: movl (%esi), %eax; addl $4096, %esi; cmpl $0x52000000, %esi; jb 1b\n"
+	"call list_window + (0x10400 - 0xc00000)\n"
+	"movl $1, %ebx; ret\n");
+
+START_TEST(list_of_translations_is_full)
+{
+	enum { TABLES = 0x400000, PAGES = 0x12000 };
+	size_t size = (size_t)(list_window_end - list_window);
+	struct world *w = world_create(_i);
+
+	w->call = flip_window;
+	memcpy(w->ram + FRAME_A, list_window, size);
+	memcpy(w->ram + FRAME_B, list_window, size);
+	w->ram[FRAME_B + size - 5] = 2; /* MOV EBX, 2; RET */
+	paging_on(w);
+	for (unsigned i = 0; i < PAGES; i++)
+		put32(w, TABLES + 4 * i, FRAME_A | 7);
+	for (unsigned i = 0; i < PAGES / 1024; i++)
+		put32(w, PAGE_DIR + 4 * (256 + i), (TABLES + 4096 * i) | 7);
+	map(w, WINDOW, FRAME_A | 7);
+	ck_assert_int_eq(RUN(w, list_full), NORMAL);
+	ck_assert_uint_eq(w->calls, 1);
+	ck_reg(w, EBX, 2);
+	world_destroy(w);
+}
+END_TEST
+
 static void move_memory(struct world *w, uint32_t value)
 {
 	memory_add_ram(w->m->memory, FRAME_A, 4096, FRAME_B, MEMORY_RAM, 1, "over it");
@@ -1017,6 +1052,7 @@ int main(void)
 	     stacks_are_switched, jump_cache_with_one_slot);
 	CASE(s, "mappings", links_follow_the_mapping, address_spaces_have_their_own_code,
 	     tail_of_an_instruction_moves, page_fault_forgets_code,
+	     list_of_translations_is_full,
 	     memory_map_changes_under_the_running_block);
 	CASE(s, "written code", next_instruction_is_patched, other_block_is_patched,
 	     return_lands_in_patched_code, instruction_over_a_page_boundary_is_patched,
