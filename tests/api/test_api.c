@@ -1,0 +1,152 @@
+/* The C API as a program sees it: linked to the shared library, gannet.h alone.
+ *
+ * Two machines run at once in two threads, each a multiboot kernel of a few
+ * bytes that counts and then ends the machine with a code of its own.
+ */
+#include <check.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/gannet.h"
+
+/* mov ecx,50000000; loop $; mov al,CODE; out 0xf4,al; jmp $ behind a multiboot
+ * header with addresses: 0x100000. */
+static void write_kernel(const char *path, uint8_t code)
+{
+	uint32_t header[8] = {
+		0x1badb002, 1 << 16, -(0x1badb002u + (1 << 16)),
+		0x100000, 0x100000, 0, 0, 0x100020,
+	};
+	uint8_t text[] = { 0xb9, 0x80, 0xf0, 0xfa, 0x02, 0xe2, 0xfe, 0xb0, code, 0xe6, 0xf4, 0xeb, 0xfe };
+	FILE *f = fopen(path, "wb");
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_uint_eq(fwrite(header, sizeof(header), 1, f), 1);
+	ck_assert_uint_eq(fwrite(text, sizeof(text), 1, f), 1);
+	fclose(f);
+}
+
+static struct gannet *machine(const char *kernel)
+{
+	struct gannet_config cfg;
+	struct gannet *g;
+	char why[256] = "";
+
+	gannet_config_init(&cfg);
+	cfg.memory = 16 << 20;
+	cfg.kernel = kernel;
+	cfg.debug_exit = true;
+	g = gannet_create(&cfg, why, sizeof(why));
+	ck_assert_msg(g != NULL, "%s", why);
+	return g;
+}
+
+static void *run(void *g)
+{
+	return (void *)(intptr_t)gannet_run(g);
+}
+
+START_TEST(two_machines_in_two_threads)
+{
+	char path[2][40] = { "/tmp/gannet-api-XXXXXX", "/tmp/gannet-api-XXXXXX" };
+	struct gannet *g[2];
+	pthread_t thread[2];
+
+	for (int i = 0; i < 2; i++) {
+		close(mkstemp(path[i]));
+		write_kernel(path[i], 10 + i);
+		g[i] = machine(path[i]);
+		unlink(path[i]); /* it was read */
+	}
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, run, g[i]), 0);
+	for (int i = 0; i < 2; i++) {
+		void *end;
+
+		pthread_join(thread[i], &end);
+		ck_assert_int_eq((intptr_t)end, GANNET_DEBUG_EXIT);
+		ck_assert_int_eq(gannet_exit_code(g[i]), (10 + i) * 2 + 1);
+		gannet_destroy(g[i]);
+	}
+}
+END_TEST
+
+START_TEST(quit_from_another_thread)
+{
+	char path[] = "/tmp/gannet-api-XXXXXX", state[2048];
+	struct gannet *g;
+	pthread_t thread;
+	FILE *f;
+	void *end;
+
+	close(mkstemp(path));
+	write_kernel(path, 0);
+	f = fopen(path, "r+b");
+	fseek(f, 32, SEEK_SET);
+	fwrite("\xeb\xfe", 2, 1, f); /* jmp $ */
+	fclose(f);
+	g = machine(path);
+	unlink(path);
+	ck_assert_int_eq(pthread_create(&thread, NULL, run, g), 0);
+	usleep(50000);
+	gannet_quit(g);
+	pthread_join(thread, &end);
+	ck_assert_int_eq((intptr_t)end, GANNET_QUIT);
+	ck_assert_uint_gt(gannet_cpu_dump(g, state, sizeof(state)), 0);
+	ck_assert_ptr_nonnull(strstr(state, "00100020"));
+	gannet_destroy(g);
+}
+END_TEST
+
+START_TEST(refusals_have_a_reason)
+{
+	struct gannet_config cfg;
+	char why[256] = "";
+
+	gannet_config_init(&cfg);
+	cfg.kernel = "/nonexistent/vmlinuz";
+	ck_assert_ptr_null(gannet_create(&cfg, why, sizeof(why)));
+	ck_assert_str_eq(why, "-kernel /nonexistent/vmlinuz: No such file or directory");
+	ck_assert_ptr_null(gannet_create(&cfg, NULL, 0));
+	gannet_destroy(NULL);
+}
+END_TEST
+
+START_TEST(lists_end)
+{
+	const char *text = NULL;
+	unsigned n = 0;
+
+	ck_assert_str_eq(gannet_version(), "0.1.0");
+	for (; gannet_cpu_model(n, &text); n++)
+		ck_assert_ptr_nonnull(text);
+	ck_assert_uint_gt(n, 0);
+	ck_assert_ptr_null(gannet_cpu_model(n + 1, NULL));
+	for (n = 0; gannet_trace_channel(n); n++)
+		;
+	ck_assert_uint_gt(n, 5);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api");
+	TCase *tc = tcase_create("api");
+	SRunner *runner;
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, two_machines_in_two_threads);
+	tcase_add_test(tc, quit_from_another_thread);
+	tcase_add_test(tc, refusals_have_a_reason);
+	tcase_add_test(tc, lists_end);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
