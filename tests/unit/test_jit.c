@@ -503,6 +503,27 @@ START_TEST(code_is_copied_over_code)
 }
 END_TEST
 
+/* Code in the page of the stack, written by way of ESP. */
+GUEST(code_on_stack,
+	"movl $0x3f180, %esp; movl $1000, %ecx; xorl %esi, %esi; movl $0x3f100, %edx\n"
+	"movb $0xbb, (%edx); movb $0xc3, 5(%edx)\n"
+	"1: movl %ecx, -0x7f(%esp); pushl %eax; popl %eax; call *%edx; addl %ebx, %esi\n"
+	"2: pushl %ecx; popl %eax; decl %eax; testb $7, %al; jz 3f; pushl %esi; popl %esi; jmp 4f\n"
+	"3: movl %eax, -0x7f(%esp); call *%edx; subl %eax, %ebx; addl %ebx, %edi\n"
+	"4: pushl %eax; popl %ecx; cmpl $0, %ecx; jne 1b\n" END);
+
+START_TEST(code_lies_on_the_stack)
+{
+	struct world *w = world_create(_i);
+
+	ck_assert_int_eq(RUN(w, code_on_stack), NORMAL);
+	ck_reg(w, ESI, 1000 * 1001 / 2);
+	ck_reg(w, EDI, 0);
+	ck_reg(w, ESP, 0x3f180);
+	world_destroy(w);
+}
+END_TEST
+
 /* Many functions through a cache that holds a few. */
 GUEST(many_functions,
 	"movl $3, %ecx; xorl %eax, %eax\n"
@@ -1057,7 +1078,7 @@ int main(void)
 	CASE(s, "written code", next_instruction_is_patched, other_block_is_patched,
 	     return_lands_in_patched_code, instruction_over_a_page_boundary_is_patched,
 	     code_is_patched_through_an_alias, code_is_patched_by_dma, code_is_copied_over_code,
-	     full_code_cache);
+	     code_lies_on_the_stack, full_code_cache);
 	CASE(s, "faults", faults_are_precise, stack_runs_into_a_missing_page, unaligned_over_pages,
 	     addresses_wrap, pop_into_esp);
 	CASE(s, "floating point", fpu_survives_exits, floating_point_exceptions);
