@@ -25,14 +25,37 @@ fetch=$root/tools/debian-i386
 programs="busybox-static openssl libssl3 perl-base xz-utils gzip python3.11-minimal
     libpython3.11-minimal libc6 libgcc-s1 zlib1g liblzma5 libexpat1 libcrypt1"
 
-# Rebuilt when anything that goes into it is newer.
-fresh() {
-    [ -s "$out/initrd-bench.cpio" ] && [ -z "$(find "$here/guest" "$0" -newer "$out/initrd-bench.cpio" -print -quit)" ]
-}
-[ "${1:-}" = --force ] || ! fresh || exit 0
+# Rebuilt when what goes into it differs: by content, for a fresh clone's files
+# are all new and may share a cache that others are using.
+mkdir -p "$out"
+exec 8> "$out/lock"
+flock 8
+stamp=$(cat "$0" "$here"/guest/* | sha256sum | cut -d' ' -f1)
+if [ "${1:-}" != --force ] && [ -s "$out/initrd-bench.cpio" ] && [ -d "$out/root/bin" ] &&
+    [ "$(cat "$out/stamp" 2> /dev/null)" = "$stamp" ]; then
+    exit 0
+fi
 
-rm -rf "$work" "$out/root"
-mkdir -p "$work/obj" "$out/root"
+# Native runs mount /proc and /tmp inside the tree: deleting must not go there.
+refuse_mounts() {
+    local dir mounted
+    dir=$(realpath -m "$1")
+    mounted=$(awk -v d="$dir" '$2 == d || index($2, d "/") == 1 {print $2; exit}' /proc/self/mounts)
+    [ -z "$mounted" ] || {
+        echo "build-guest.sh: $mounted is mounted; unmount it before the guest is built anew" >&2
+        exit 1
+    }
+}
+remove() {
+    local dir
+    for dir in "$@"; do
+        refuse_mounts "$dir"
+        rm -rf --one-file-system "$dir"
+    done
+}
+refuse_mounts "$out/root"
+remove "$work" "$out/root.new" "$out/root.old"
+mkdir -p "$work/obj" "$out/root.new"
 "$fetch" kernel
 # shellcheck disable=SC2086
 "$fetch" unpack "$work/pkg" $programs
@@ -41,7 +64,7 @@ cp "$cache/i386/vmlinuz-686-pae" "$out/vmlinuz-pae"
 
 # ---- what both images have ----
 P=$work/pkg
-R=$out/root
+R=$out/root.new # takes the old one's place when it is complete
 mkdir -p "$R"/{bin,sbin,dev,proc,sys,tmp,etc,usr/bin,lib/modules}
 mknod -m 600 "$R/dev/console" c 5 1
 mknod -m 666 "$R/dev/null" c 1 3
@@ -105,4 +128,7 @@ cat "$P/usr/lib/i386-linux-gnu/libcrypto.so.3" >> "$work/data"
 head -c 4096K "$work/data" > "$R/data.bin"
 archive "$out/initrd-bench.cpio.new"
 mv "$out/initrd-bench.cpio.new" "$out/initrd-bench.cpio"
-rm -rf "$work"
+[ ! -e "$out/root" ] || mv "$out/root" "$out/root.old"
+mv "$out/root.new" "$out/root"
+echo "$stamp" > "$out/stamp"
+remove "$out/root.old" "$work"
