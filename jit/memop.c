@@ -155,6 +155,33 @@ void jit_cross_test(struct translator *t, unsigned last, unsigned size)
 	emit_pext_mem(&t->h, RCX, last, jit_area_field(t, &t->j->area->mask_cross[cross_index(size)]));
 }
 
+/* [table + index*4]: a load whose address depends on data, from a place that
+ * does not. In CRCs, ciphers and decoders one such load waits for another. */
+static bool lookup_table(const struct insn *in)
+{
+	return in->has_mem && in->base < 0 && in->index >= 0 && in->scale == 2 &&
+	       in->seg != FS && in->seg != GS;
+}
+
+/* rcx = table word of page r11d, which is probably the one the lookup table
+ * starts in. That page's word can be loaded before the index is known; a
+ * prediction that the processor makes takes the place of waiting for it. */
+static void load_predicted(struct translator *t)
+{
+	int32_t page = (int32_t)((uint32_t)t->in->disp >> GUEST_PAGE_SHIFT);
+	uint64_t other = emit_addr(&t->c);
+	uint8_t *join;
+
+	emit_load64(&t->c, RCX, MEM_BIS(HOST_TABLES, R11, 3, 0));
+	join = cold_jump(t);
+	emit_lea(&t->h, RCX, MEM_BD(R11, -page));
+	emit8(&t->h, 0xe3); /* jrcxz: over the jump */
+	emit8(&t->h, 5);
+	emit_jmp(&t->h, other);
+	emit_load64(&t->h, RCX, MEM_BD(HOST_TABLES, page * (int32_t)sizeof(uint64_t)));
+	resume_here(t, join);
+}
+
 void jit_check(struct translator *t, unsigned lin, unsigned size, bool write, bool aligned16,
 	       bool keep_r10)
 {
@@ -162,7 +189,7 @@ void jit_check(struct translator *t, unsigned lin, unsigned size, bool write, bo
 	uint64_t slow = jit_slow_path(t);
 	uint8_t *resume;
 
-	jit_pads(t, 64);
+	jit_pads(t, 80);
 	if (size > 1 && !aligned16) {
 		uint64_t stub = cross_stub(t, lin, size, slow, &resume);
 
@@ -172,7 +199,10 @@ void jit_check(struct translator *t, unsigned lin, unsigned size, bool write, bo
 		resume_here(t, resume);
 	}
 	emit_shrx(h, R11, lin, HOST_TWELVE);
-	emit_load64(h, RCX, MEM_BIS(HOST_TABLES, R11, 3, write ? WRITE_TABLE : 0));
+	if (lookup_table(t->in) && !write)
+		load_predicted(t);
+	else
+		emit_load64(h, RCX, MEM_BIS(HOST_TABLES, R11, 3, write ? WRITE_TABLE : 0));
 	jit_jrcxz(t, jit_miss_stub(t, lin, write, keep_r10, slow, &resume));
 	resume_here(t, resume);
 }
