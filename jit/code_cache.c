@@ -10,10 +10,19 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define POPULATE_STEP (512u << 10) /* bytes; a multiple of the page size */
+
+#ifndef MADV_POPULATE_READ /* Linux 5.14 */
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
 bool jit_cache_init(struct jit *j, struct error *err)
 {
 	j->code_w = j->code_x = NULL;
 	j->hot_limit = JIT_CACHE_HOT;
+	j->hot_mapped = 0;
+	j->cold_mapped = JIT_CACHE_HOT;
 	j->cold_limit = JIT_CACHE_SIZE;
 	j->fd = memfd_create("gannet-code", MFD_CLOEXEC);
 	if (j->fd < 0 || ftruncate(j->fd, JIT_CACHE_SIZE) < 0) {
@@ -56,6 +65,20 @@ void jit_cache_start(struct jit *j)
 	j->cold = JIT_CACHE_HOT;
 }
 
+/* Page faults one by one cost more than translating: have the kernel map the
+ * next stretch of both views at once. Older kernels refuse, and that is fine. */
+static void populate(struct jit *j, uint32_t *upto, uint32_t need, uint32_t limit)
+{
+	uint32_t start = *upto, end;
+
+	if (need <= start)
+		return;
+	end = start + POPULATE_STEP < limit ? start + POPULATE_STEP : limit;
+	madvise(j->code_w + start, end - start, MADV_POPULATE_WRITE);
+	madvise(j->code_x + start, end - start, MADV_POPULATE_READ);
+	*upto = end;
+}
+
 bool jit_cache_reserve(struct jit *j, struct emit *hot, struct emit *cold)
 {
 	int64_t exec = j->code_x - j->code_w;
@@ -63,6 +86,8 @@ bool jit_cache_reserve(struct jit *j, struct emit *hot, struct emit *cold)
 	if (j->hot + JIT_BLOCK_BYTES > j->hot_limit ||
 	    j->cold + JIT_BLOCK_BYTES > j->cold_limit)
 		return false;
+	populate(j, &j->hot_mapped, j->hot + JIT_BLOCK_BYTES, JIT_CACHE_HOT);
+	populate(j, &j->cold_mapped, j->cold + JIT_BLOCK_BYTES, JIT_CACHE_SIZE);
 	*hot = (struct emit){ j->code_w + j->hot, j->code_w + j->hot + JIT_BLOCK_BYTES, exec,
 			      false };
 	*cold = (struct emit){ j->code_w + j->cold, j->code_w + j->cold + JIT_BLOCK_BYTES, exec,

@@ -201,6 +201,7 @@ struct jit {
 	uint8_t *code_w, *code_x;
 	uint32_t hot, cold; /* next free byte of each part */
 	uint32_t hot_limit, cold_limit; /* where each ends; tests lower them */
+	uint32_t hot_mapped, cold_mapped; /* bytes before these have pages */
 	uint64_t lookup;    /* executable address of a jump to thunk_lookup */
 
 	uint8_t *stacks;     /* for each context JIT_STACK_GUARD unmapped, JIT_STACK_SIZE */
