@@ -291,14 +291,25 @@ void jit_block_invalidate(struct jit *j, struct jit_block *b)
 	j->stop = true;
 }
 
+/* A page that lost its last block stays marked for some more writes: code that
+ * patches itself is about to be translated again, and marking a page anew costs
+ * a look through all filled translations. */
+#define IDLE_WRITES 64
+
 void jit_code_written(void *opaque, uint32_t ram_page, unsigned offset, unsigned len)
 {
 	struct jit *j = opaque;
 	struct jit_page *page = j->pages[ram_page];
 	struct jit_block *b, *next;
 
-	if (!page || !(page->bitmap & page_bits(offset, len)))
+	if (!page)
 		return;
+	if (!(page->bitmap & page_bits(offset, len))) {
+		if (!page->bitmap && ++page->idle_writes >= IDLE_WRITES)
+			memory_page_flags(j->cpu->memory)[ram_page] &= (uint8_t)~PAGE_CODE;
+		return;
+	}
+	page->idle_writes = 0;
 	for (b = page->blocks; b; b = next) {
 		unsigned start = b->eip & 0xfff;
 
@@ -314,8 +325,6 @@ void jit_code_written(void *opaque, uint32_t ram_page, unsigned offset, unsigned
 	page->bitmap = page->tails ? 1 : 0;
 	for (b = page->blocks; b; b = b->page_next)
 		page->bitmap |= page_bits(b->eip & 0xfff, bytes_in_first_page(b));
-	if (!page->bitmap)
-		memory_page_flags(j->cpu->memory)[ram_page] &= (uint8_t)~PAGE_CODE;
 }
 
 void jit_flush_all(struct jit *j)

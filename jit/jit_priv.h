@@ -178,6 +178,7 @@ struct jit_block {
 /* What is known about a RAM page that code was translated from. */
 struct jit_page {
 	uint64_t bitmap; /* which 64-byte pieces hold translated code */
+	unsigned idle_writes; /* since the last block was dropped */
 	struct jit_block *blocks;
 	struct jit_block *tails; /* blocks of the page before whose end is here */
 };
