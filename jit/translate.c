@@ -417,6 +417,7 @@ static void translate_insn(struct translator *t, unsigned i)
 		emit_lea64(&t->h, RCX, MEM_BD(RCX, 1));
 		emit_rm(&t->h, OP1W(0x89), RCX, AREA(stat_insns));
 	}
+	jit_pads(t, 64);
 	if (t->b->tail_size && i == t->count - 1)
 		tail_check(t);
 	jit_lower(t);
