@@ -200,9 +200,10 @@ void far_call(struct cpu *cpu, uint16_t selector, uint32_t offset, unsigned opsi
 	if (!desc_is_code(&d))
 		raise_selector(cpu, EXC_GP, selector);
 	check_direct(cpu, selector, &d);
-	check_offset(cpu, offset, desc_limit(&d));
+	/* the stack before the target's limit, as the SDM's pseudocode has it */
 	stack_push(cpu, &st, cpu->seg[CS].selector, opsize);
 	stack_push(cpu, &st, next_eip, opsize);
+	check_offset(cpu, offset, desc_limit(&d));
 	desc_mark_accessed(cpu, &d);
 	stack_commit(cpu, &st);
 	code_commit(cpu, selector, &d, cpu->cpl, offset);

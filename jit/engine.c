@@ -294,6 +294,16 @@ static const struct engine_ops jit_ops = {
 	.observe = jit_observe,
 };
 
+static uint32_t host_mxcsr_mask(void)
+{
+	struct fpu_state image;
+
+	memset(&image, 0, sizeof(image));
+	__asm__ volatile("fxsave %0" : "+m"(image));
+	/* 0 stands for 0xffbf (SDM 1 11.6.6) */
+	return load_le32(image.fxsave + 28) ? load_le32(image.fxsave + 28) : 0xffbf;
+}
+
 static void init_area(struct jit *j)
 {
 	struct jit_area *a = j->area;
@@ -344,6 +354,7 @@ struct engine *jit_create(struct cpu *cpu, struct error *err)
 	    !j->stat_interp_ids || !j->translator)
 		goto no_memory;
 	init_area(j);
+	j->mxcsr_mask = host_mxcsr_mask();
 	if (!jit_contexts_init(j))
 		goto no_memory;
 	if (!jit_cache_init(j, err) || !jit_signals_install(err))

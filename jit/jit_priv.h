@@ -225,6 +225,7 @@ struct jit {
 	struct translator *translator; /* scratch of the block being made */
 	bool stop;           /* code was dropped: leave recompiled code */
 	bool count_insns;
+	uint32_t mxcsr_mask; /* bits the host lets LDMXCSR set */
 	FILE *perf_map;
 	bool need_flush;     /* of the code cache, before the next block */
 	uint64_t stat_blocks, stat_flushes, stat_invalidated, stat_entries, stat_links,

@@ -245,6 +245,12 @@ static bool fpu_ready(struct translator *t, bool *interpret)
 	case INSN_ID_MASKMOVDQU:
 		*interpret = true;
 		return false;
+	case INSN_ID_LDMXCSR:
+		/* the guest's has no MM bit: where the host's has, #GP is ours to raise */
+		if (t->j->mxcsr_mask == 0xffff)
+			break;
+		*interpret = true;
+		return false;
 	default:
 		break;
 	}
