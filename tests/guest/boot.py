@@ -33,16 +33,24 @@ def debian(flavour):
 
 
 def idle(program, engine):
-    """A shell prompt uses less than 3% of a processor."""
+    """A shell prompt uses less than 3% of a processor.
+
+    The guest wakes 250 times a second, and what a wake-up costs depends on what
+    the host's caches were used for meanwhile: others only add to it. So the best
+    of three stretches of ten seconds counts.
+    """
     with linux(program, "686", engine) as guest:
         shell(guest, BOOT[engine])
         time.sleep(3)
-        before, start = guest.cpu_seconds(), time.monotonic()
-        time.sleep(10)
-        share = (guest.cpu_seconds() - before) / (time.monotonic() - start)
-        print(f"idle: {100 * share:.2f}% of a processor")
-        if share >= 0.03:
-            raise Failure(f"the idle guest uses {100 * share:.1f}% of a processor, more than 3%")
+        shares = []
+        while len(shares) < 3 and min(shares, default=1) >= 0.03:
+            before, start = guest.cpu_seconds(), time.monotonic()
+            time.sleep(10)
+            shares.append((guest.cpu_seconds() - before) / (time.monotonic() - start))
+        text = ", ".join(f"{100 * share:.2f}%" for share in shares)
+        print(f"idle: {text} of a processor")
+        if min(shares) >= 0.03:
+            raise Failure(f"the idle guest uses {text} of a processor, more than 3%")
 
 
 def reboot(program, engine):
