@@ -190,13 +190,6 @@ static inline void emit_store_imm(struct emit *e, struct host_mem m, uint32_t im
 	emit32(e, imm);
 }
 
-/* MOV qword [m], imm32: the upper half becomes copies of bit 31. */
-static inline void emit_store64_imm(struct emit *e, struct host_mem m, uint32_t imm)
-{
-	emit_rm(e, OP1W(0xc7), 0, m);
-	emit32(e, imm);
-}
-
 static inline void emit_lea(struct emit *e, unsigned dst, struct host_mem m)
 {
 	emit_rm(e, OP1(0x8d), dst, m);
@@ -219,13 +212,7 @@ static inline void emit_vex(struct emit *e, unsigned pp, unsigned map, bool w, u
 	emit8(e, (uint8_t)opcode);
 }
 
-/** PEXT dst, src, mask: gather the bits of src that mask selects */
-static inline void emit_pext(struct emit *e, unsigned dst, unsigned src, unsigned mask)
-{
-	emit_vex(e, 2, 2, false, 0xf5, dst, src, false, mask >= 8);
-	emit8(e, (uint8_t)(0xc0 | (dst & 7) << 3 | (mask & 7)));
-}
-
+/** PEXT dst, src, [mask]: gather the bits of src that the mask selects */
 static inline void emit_pext_mem(struct emit *e, unsigned dst, unsigned src, struct host_mem m)
 {
 	emit_vex(e, 2, 2, false, 0xf5, dst, src, m.index != NO_REG && m.index >= 8, m.base >= 8);
@@ -296,15 +283,6 @@ static inline void emit_patch8(struct emit *e, uint8_t *at)
 		e->full = true; /* out of reach: the block is given up */
 	else if (!e->full)
 		*at = (uint8_t)(e->p - (at + 1));
-}
-
-static inline void emit_patch32(struct emit *e, uint8_t *at)
-{
-	if (!e->full) {
-		uint32_t d = (uint32_t)(e->p - (at + 4));
-
-		memcpy(at, &d, 4);
-	}
 }
 
 #endif

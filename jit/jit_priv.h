@@ -69,11 +69,11 @@ struct jit_area {
 	uint64_t c_rsp;        /* 0: the C stack, 16-byte aligned */
 	uint64_t jit_rsp;      /* 8: the return-address stack while in C */
 	uint64_t *read;        /* 16: tables at the current privilege */
-	uint64_t spare;        /* 24 */
+	uint64_t unused_24;    /* keeps the offsets below, which thunks.S knows */
 	uint32_t *exec;        /* 32 */
 	uint64_t saved_flags;  /* 40 */
 	uint64_t saved_r10;    /* 48 */
-	uint32_t spare2[6];    /* 56 */
+	uint32_t unused_56[6]; /* likewise */
 	uint32_t mask_jump;    /* 80: JUMP_CACHE_MASK */
 	uint32_t mask_arith;   /* 84: FLAGS_ARITH */
 	uint32_t mask_no_if;   /* 88: ~FLAG_IF */
@@ -86,7 +86,7 @@ struct jit_area {
 	void *thunk_fpu;       /* 136: load x87/SSE state */
 	void *thunk_raise;     /* 144: exception ecx at EIP r10 */
 	uint64_t *jump_keys;   /* 152: minus the EIP of each entry */
-	/* 160: the jump cache's host addresses follow its keys */
+	                       /* ... JUMP_CACHE_SIZE of them, then as many host addresses */
 	uint64_t was_live;     /* 160 */
 	uint64_t stat_insns;   /* 168: guest instructions run, with --stats */
 	uint64_t jit_rsp_base; /* 176 */
