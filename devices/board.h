@@ -9,6 +9,7 @@
 #include "core/block.h"
 #include "core/chardev.h"
 #include "core/machine.h"
+#include "core/net.h"
 #include "devices/fdc.h"
 #include "devices/fw_cfg.h"
 #include "devices/pci.h"
@@ -25,7 +26,21 @@ enum {
 
 #define BOARD_PCI_HOLE 0xe0000000ull /* RAM below it, the rest from 4 GiB on */
 
-enum { BOARD_SERIALS = 4 };
+enum { BOARD_SERIALS = 4, BOARD_NICS = 8 };
+
+enum board_nic_model { BOARD_NIC_NONE, BOARD_NIC_NE2K_PCI, BOARD_NIC_NE2K_ISA };
+
+/* A network card; see devices/ne2000.h. */
+struct board_nic {
+	enum board_nic_model model;
+	struct net_port *port;     /* borrowed */
+	uint8_t mac[NET_MAC_SIZE];
+	int slot;                  /* PCI; -1: the first free one from 5 on */
+	const void *rom;           /* PCI option ROM; copied; NULL: none */
+	size_t rom_size;
+	uint16_t iobase;           /* ISA; 0: 0x300 */
+	uint8_t irq;               /* ISA; 0: 9 */
+};
 
 struct board;
 
@@ -49,6 +64,7 @@ struct board_config {
 	const char *boot_order;        /* a (floppy), c (disk), d (CD), n (network); NULL: "cad" */
 	bool boot_menu;                /* firmware waits for ESC */
 	bool no_acpi;                  /* no ACPI tables for the guest */
+	struct board_nic nic[BOARD_NICS];
 };
 
 /** board_create - make all devices of a machine that has none; @m owns the board */

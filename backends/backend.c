@@ -1,0 +1,90 @@
+/* Which backends there are, and how a URL finds its own. See backend.h. */
+#include "backends/backend.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "config.h"
+#include "core/util.h"
+
+/* One row a scheme; what a build lacks is in `missing` below. */
+static const struct backend_kind kinds[] = {
+	{ "none", "none", "nothing: a cable that ends in the air", none_open },
+	{ NULL, NULL, NULL, NULL },
+};
+
+static const struct {
+	const char *scheme, *library, *option;
+} missing[] = {
+#if !HAVE_WS
+	{ "ws", "libwebsockets", "ws" },
+	{ "wss", "libwebsockets", "ws" },
+#endif
+#if !HAVE_PCAP
+	{ "pcap", "libpcap", "pcap" },
+#endif
+#if !HAVE_SLIRP
+	{ "user", "libslirp", "slirp" },
+#endif
+	{ NULL, NULL, NULL },
+};
+
+const struct backend_kind *backend_kinds(void)
+{
+	return kinds;
+}
+
+static const struct backend_kind *find_kind(const char *scheme, struct error *err)
+{
+	char list[256] = "";
+
+	for (const struct backend_kind *k = kinds; k->scheme; k++) {
+		size_t used = strlen(list);
+
+		if (!strcmp(k->scheme, scheme))
+			return k;
+		snprintf(list + used, sizeof(list) - used, "%s%s", used ? ", " : "", k->scheme);
+	}
+	for (size_t i = 0; missing[i].scheme; i++) {
+		if (!strcmp(missing[i].scheme, scheme)) {
+			error_set(err, "this gannet was built without %s; build it with -D%s=enabled",
+				  missing[i].library, missing[i].option);
+			return NULL;
+		}
+	}
+	error_set(err, "'%.40s' is no backend; there are %s", scheme, list);
+	return NULL;
+}
+
+/* The text that may be shown: a token is not. */
+static void presentable(const char *url, char *out, size_t size)
+{
+	const char *token = strstr(url, "token=");
+	size_t keep = token ? (size_t)(token - url) + 6 : strlen(url);
+
+	snprintf(out, size, "%.*s%s%s", (int)MIN(keep, 200), url, token ? "..." : "",
+		 token ? token + 6 + strcspn(token + 6, "&") : "");
+}
+
+struct net_backend *backend_open(struct backend_env *env, struct net_port *port,
+				 const char *text, struct error *err)
+{
+	struct backend_url *url = backend_url_parse(text, err);
+	const struct backend_kind *kind = url ? find_kind(url->scheme, err) : NULL;
+	struct net_backend *b = kind ? kind->open(env, port, url, err) : NULL;
+	char shown[256];
+
+	for (unsigned i = 0; b && i < url->params; i++) {
+		if (url->param[i].used)
+			continue;
+		error_set(err, "'%.40s' is no parameter of %s:", url->param[i].name, url->scheme);
+		b->ops->close(b);
+		b = NULL;
+	}
+	if (!b) {
+		presentable(text, shown, sizeof(shown));
+		error_prefix(err, "--net %s", shown);
+	}
+	backend_url_free(url);
+	return b;
+}
