@@ -32,9 +32,23 @@ extern "C" {
 
 #define GANNET_API __attribute__((visibility("default")))
 
-enum { GANNET_DISKS = 4, GANNET_FLOPPIES = 2, GANNET_SERIALS = 2 };
+enum { GANNET_DISKS = 4, GANNET_FLOPPIES = 2, GANNET_SERIALS = 2, GANNET_NICS = 8 };
 
 struct gannet;
+
+/* A network card and what it is plugged into. Zeroed: a RTL8029 with a cable that ends
+ * in the air. */
+struct gannet_nic {
+	const char *net;        /* backend URL (gannet_backend() lists them), or NULL */
+	const char *model;      /* "ne2k_pci" or "ne2k_isa"; NULL: ne2k_pci */
+	const char *mac;        /* the guest's address; NULL: 52:54:00:12:34:56, counted up */
+	const char *wire_mac;   /* what the wire sees, or "random"; NULL: mac if that is given,
+				   else random */
+	const char *romfile;    /* PCI: option ROM, to boot from the network; NULL: none */
+	unsigned slot;          /* PCI: 1 to 31; 0: the first free one from 5 on */
+	uint16_t iobase;        /* ISA: 0: 0x300 */
+	uint8_t irq;            /* ISA: 0: 9 */
+};
 
 /* What a machine is made of. All strings are borrowed for the call that takes
  * the configuration. Fill it with gannet_config_init() first. */
@@ -63,6 +77,12 @@ struct gannet_config {
 	const char *debugcon;   /* what the guest writes to port 0xe9 */
 	const char *firmware_log; /* what SeaBIOS has to say (port 0x402) */
 
+	struct gannet_nic nic[GANNET_NICS];
+	unsigned nics;
+	const char *capture;    /* record all cards' frames: FILE.pcap, else pcapng; NULL: none */
+	uint64_t capture_rotate; /* start another file at this size; 0: never */
+	unsigned capture_files; /* keep this many; 0: all */
+
 	bool debug_exit;        /* isa-debug-exit: a write ends the machine */
 	uint16_t debug_exit_port; /* default 0xf4 */
 	bool no_reboot;         /* a guest's reset, or triple fault, ends the machine */
@@ -71,6 +91,11 @@ struct gannet_config {
 	const char *trace;      /* channels, e.g. "int,mmu", or "all"; NULL: none */
 	bool count;             /* count executed instructions for gannet_stats(); costs speed */
 	bool perf_map;          /* write /tmp/perf-PID.map for perf(1) */
+
+	/* What the user should know while the machine lives (a relay is lost, a disk is
+	 * full): one line. Called in the thread of gannet_create() or gannet_run(). */
+	void (*notify)(void *opaque, const char *text);
+	void *notify_opaque;
 };
 
 /** gannet_config_init - defaults: 256 MiB, no disks, no serial ports */
@@ -160,8 +185,53 @@ struct gannet_picture {
  *  above, or while the guest does not run. False: no display, or out of memory. */
 GANNET_API bool gannet_picture(struct gannet *g, struct gannet_picture *p);
 
+/* ---- network cards as a program's own ---- */
+
+/* Where a card's frames go instead of a backend's. Called in the thread of gannet_run(). */
+struct gannet_net_peer {
+	/* A frame from the guest: Ethernet without FCS, 14 bytes and up, borrowed. */
+	void (*send)(void *opaque, const uint8_t *frame, size_t len);
+	/* Optional: another backend takes its place, or the machine is destroyed. */
+	void (*close)(void *opaque);
+};
+
+/**
+ * gannet_net_attach - be the backend of card @n, in place of the one it has
+ * @peer: copied. Not while gannet_run() runs, or from a callback.
+ * False with @why set if there is no such card, or no memory.
+ */
+GANNET_API bool gannet_net_attach(struct gannet *g, unsigned n,
+				  const struct gannet_net_peer *peer, void *opaque, char *why,
+				  size_t why_size);
+/**
+ * gannet_net_inject - a frame from the wire to card @n, that has a peer attached
+ * From any one thread at a time. The frame is copied and waits (1 MiB of them) until
+ * the guest takes it. False: no peer, too long (9216), or too many are waiting.
+ */
+GANNET_API bool gannet_net_inject(struct gannet *g, unsigned n, const uint8_t *frame, size_t len);
+/** gannet_net_open - another backend for card @n, by URL; as gannet_net_attach() otherwise */
+GANNET_API bool gannet_net_open(struct gannet *g, unsigned n, const char *url, char *why,
+				size_t why_size);
+/** gannet_net_link - plug (@up) or pull the cable of card @n; thread as above */
+GANNET_API void gannet_net_link(struct gannet *g, unsigned n, bool up);
+/** gannet_net_mac - the address the guest has programmed, or (@wire) the wire's */
+GANNET_API bool gannet_net_mac(const struct gannet *g, unsigned n, bool wire, uint8_t mac[6]);
+/**
+ * gannet_net_counters - go through everything that card @n and its path count
+ * @each: @part is "port", "ne2k_pci", "translate", a backend's name; names that begin
+ *        with "drop." count frames that went no further
+ * False if there is no such card.
+ */
+GANNET_API bool gannet_net_counters(const struct gannet *g, unsigned n,
+				    void (*each)(void *opaque, const char *part,
+						 const char *name, uint64_t value),
+				    void *opaque);
+
 /* ---- what there is ---- */
 
+/** gannet_backend - scheme of the @n-th network backend, NULL past the last;
+ *  @usage and @help may be NULL */
+GANNET_API const char *gannet_backend(unsigned n, const char **usage, const char **help);
 /** gannet_version - "0.1.0" */
 GANNET_API const char *gannet_version(void);
 /** gannet_cpu_model - name of the @n-th CPU model, NULL past the last; @description may be NULL */

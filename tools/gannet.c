@@ -41,6 +41,21 @@ static void list_trace_channels(void)
 	printf(" all\n");
 }
 
+/* "ws://...  what it is" for each, its parameters below. */
+static void list_backends(void)
+{
+	const char *usage, *help;
+
+	for (unsigned i = 0; gannet_backend(i, &usage, &help); i++)
+		printf("%s\n    %s\n", usage, help);
+}
+
+static void notify(void *opaque, const char *text)
+{
+	(void)opaque;
+	fprintf(stderr, "gannet: %s\n", text);
+}
+
 static void show_serials(const struct gannet *g)
 {
 	for (unsigned i = 0; i < GANNET_SERIALS; i++) {
@@ -182,9 +197,13 @@ int main(int argc, char **argv)
 {
 	struct options options;
 	struct error err = { "" };
+	int code = 0;
 
-	if (!options_parse(&options, argc, argv, &err))
+	if (!options_parse(&options, argc, argv, &err)) {
+		options_finish(&options);
 		return complain(err.text);
+	}
+	options.config.notify = notify;
 	if (options.help)
 		options_help(stdout);
 	else if (options.version)
@@ -193,7 +212,10 @@ int main(int argc, char **argv)
 		list_cpus();
 	else if (options.trace_help)
 		list_trace_channels();
+	else if (options.net_help)
+		list_backends();
 	else
-		return run(&options);
-	return 0;
+		code = run(&options);
+	options_finish(&options);
+	return code;
 }

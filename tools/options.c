@@ -20,11 +20,12 @@ enum option_id {
 	OPT_KERNEL, OPT_INITRD, OPT_APPEND, OPT_BIOS, OPT_BOOT,
 	OPT_HDA, OPT_HDB, OPT_HDC, OPT_HDD, OPT_CDROM, OPT_FDA, OPT_FDB, OPT_SNAPSHOT, OPT_READ_ONLY,
 	OPT_NOGRAPHIC, OPT_DISPLAY, OPT_SERIAL, OPT_DEBUGCON, OPT_DEVICE,
+	OPT_NET, OPT_NIC, OPT_NETDEV, OPT_CAPTURE, OPT_CAPTURE_SIZE,
 	OPT_NO_REBOOT, OPT_NO_ACPI,
 	OPT_TRACE, OPT_TRACE_FILE, OPT_STATS, OPT_PERF_MAP, OPT_FIRMWARE_LOG,
 	OPT_HELP, OPT_VERSION,
 	/* What QEMU needs to be told and a Gannet is anyway. */
-	OPT_MONITOR, OPT_NET, OPT_VGA, OPT_SMP, OPT_MACHINE,
+	OPT_MONITOR, OPT_VGA, OPT_SMP, OPT_MACHINE,
 	OPT_COUNT,
 };
 
@@ -56,7 +57,12 @@ static const struct option_row rows[OPT_COUNT] = {
 	[OPT_DISPLAY] = { "display", "KIND", "curses (text mode in the terminal), sdl (a window) or none" },
 	[OPT_SERIAL] = { "serial", "DEV", "stdio, file:PATH, pty, unix:PATH[,server], tcp:HOST:PORT[,server],\nnull or none; twice for two ports" },
 	[OPT_DEBUGCON] = { "debugcon", "DEV", "what the guest writes to port 0xe9" },
-	[OPT_DEVICE] = { "device", "DEVICE", "isa-debug-exit[,iobase=0xf4]: a write there ends the machine" },
+	[OPT_DEVICE] = { "device", "DEVICE", "isa-debug-exit[,iobase=0xf4]: a write there ends the machine;\nne2k_pci,netdev=ID,... as QEMU has it" },
+	[OPT_NET] = { "net", "URL", "a network and a card on it, several times for several; \"help\" lists\nthe kinds: ws://HOST/, user:, loopback:NAME, pcap:FILE, ..." },
+	[OPT_NIC] = { "nic", "CARD", "say more of a card: model=ne2k_pci|ne2k_isa,mac=ADDR,net=N,\nwire=ADDR|random,romfile=FILE,slot=N,iobase=PORT,irq=N" },
+	[OPT_NETDEV] = { "netdev", "TYPE,id=ID", NULL },
+	[OPT_CAPTURE] = { "capture", "FILE", "record frames on both sides of the MAC translator: pcapng,\nor classic pcap if FILE ends in .pcap" },
+	[OPT_CAPTURE_SIZE] = { "capture-size", "SIZE[,N]", "begin another capture file at SIZE (64M), keep the last N" },
 	[OPT_NO_REBOOT] = { "no-reboot", NULL, "end instead of rebooting" },
 	[OPT_NO_ACPI] = { "no-acpi", NULL, "no ACPI tables" },
 	[OPT_TRACE] = { "d", "LIST", "trace, e.g. int,mmu; \"help\" lists the channels" },
@@ -67,14 +73,13 @@ static const struct option_row rows[OPT_COUNT] = {
 	[OPT_HELP] = { "help", NULL, "this text" },
 	[OPT_VERSION] = { "version", NULL, "version and licence" },
 	[OPT_MONITOR] = { "monitor", "none", NULL },
-	[OPT_NET] = { "net", "none", NULL },
 	[OPT_VGA] = { "vga", "std", NULL },
 	[OPT_SMP] = { "smp", "1", NULL },
 	[OPT_MACHINE] = { "machine", "pc", NULL },
 };
 
 static const char *const aliases[][2] = {
-	{ "h", "help" }, { "M", "machine" }, { "nic", "net" },
+	{ "h", "help" }, { "M", "machine" },
 };
 
 static const char examples[] =
@@ -85,6 +90,8 @@ static const char examples[] =
 "      boot a CD, the PC's screen shown in this terminal\n"
 "  gannet -hda disk.img -snapshot -nographic -no-reboot\n"
 "      boot a disk and forget what it writes; end when the guest reboots\n"
+"  gannet -hda disk.img --net ws://relay.example.net:8086/ --capture frames.pcapng\n"
+"      a network card on a relay, and everything that passes in a file\n"
 "  gannet -kernel test.elf -device isa-debug-exit,iobase=0xf4 -serial stdio -display none\n"
 "      a multiboot test kernel that ends with an exit code of its own\n";
 
@@ -133,6 +140,34 @@ static bool parse_memory(const char *text, uint64_t *bytes, struct error *err)
 		return false;
 	}
 	*bytes = n * unit;
+	return true;
+}
+
+/* "64M" or "64M,5" */
+static bool parse_capture_size(struct gannet_config *c, const char *text, struct error *err)
+{
+	char *end;
+	double n = strtod(text, &end);
+	uint64_t unit = MIB;
+	unsigned long files = 0;
+
+	switch (*end ? *end | 0x20 : 'm') {
+	case 'k': unit = KIB; break;
+	case 'm': break;
+	case 'g': unit = GIB; break;
+	default: unit = *end == ',' ? MIB : 0; break;
+	}
+	if (*end && *end != ',')
+		end++;
+	if (*end == ',')
+		files = strtoul(end + 1, &end, 10);
+	if (text[0] < '0' || text[0] > '9' || *end || !unit || n * unit < 64 * KIB || n > 1e6 ||
+	    files > 10000) {
+		error_set(err, "--capture-size %s: write SIZE or SIZE,FILES, as in 64M,5; at least 64K", text);
+		return false;
+	}
+	c->capture_rotate = n * unit;
+	c->capture_files = files;
 	return true;
 }
 
@@ -191,7 +226,7 @@ static bool parse_device(struct options *o, const char *text, struct error *err)
 	const char *p = text + strcspn(text, ",");
 
 	if ((size_t)(p - text) != strlen(name) || strncmp(text, name, strlen(name))) {
-		error_set(err, "-device %s: unknown; there is isa-debug-exit,iobase=0xf4", text);
+		error_set(err, "-device %s: unknown; there are isa-debug-exit,iobase=0xf4 and ne2k_pci,netdev=ID", text);
 		return false;
 	}
 	o->config.debug_exit = true;
@@ -307,7 +342,17 @@ static bool apply(struct options *o, enum option_id id, const char *value, bool 
 	case OPT_DISPLAY: return parse_display(o, value, err);
 	case OPT_SERIAL: return add_serial(o, value, serials, err);
 	case OPT_DEBUGCON: c->debugcon = value; return true;
-	case OPT_DEVICE: return parse_device(o, value, err);
+	case OPT_DEVICE:
+		if (!strncmp(value, "ne2k_", 5))
+			return net_option_device(&o->net, value, err);
+		return parse_device(o, value, err);
+	case OPT_NET:
+		o->net_help = !strcmp(value, "help") || !strcmp(value, "?");
+		return o->net_help || net_option_url(&o->net, value, err);
+	case OPT_NIC: return net_option_nic(&o->net, value, err);
+	case OPT_NETDEV: return net_option_netdev(&o->net, value, err);
+	case OPT_CAPTURE: c->capture = value; return true;
+	case OPT_CAPTURE_SIZE: return parse_capture_size(c, value, err);
 	case OPT_NO_REBOOT: c->no_reboot = true; return true;
 	case OPT_NO_ACPI: c->no_acpi = true; return true;
 	case OPT_TRACE:
@@ -320,7 +365,7 @@ static bool apply(struct options *o, enum option_id id, const char *value, bool 
 	case OPT_FIRMWARE_LOG: c->firmware_log = value; return true;
 	case OPT_HELP: o->help = true; return true;
 	case OPT_VERSION: o->version = true; return true;
-	case OPT_MONITOR: case OPT_NET: case OPT_VGA: case OPT_SMP: case OPT_MACHINE:
+	case OPT_MONITOR: case OPT_VGA: case OPT_SMP: case OPT_MACHINE:
 		return expect(&rows[id], value, err);
 	case OPT_COUNT: break;
 	}
@@ -329,7 +374,8 @@ static bool apply(struct options *o, enum option_id id, const char *value, bool 
 
 static bool may_repeat(enum option_id id)
 {
-	return id == OPT_SERIAL || id == OPT_DEVICE || id >= OPT_HELP || !rows[id].value;
+	return id == OPT_SERIAL || id == OPT_DEVICE ||
+	       (id >= OPT_NET && id <= OPT_NETDEV) || id >= OPT_HELP || !rows[id].value;
 }
 
 /* "-name", "--name", "--name=value". Returns OPT_COUNT if there is none. */
@@ -411,6 +457,16 @@ static bool settle(struct options *o, bool nographic, unsigned serials, struct e
 		error_set(err, "-display curses: standard input and output are not a terminal; use -nographic or -display none");
 		return false;
 	}
+	if (c->capture_rotate && !c->capture) {
+		error_set(err, "--capture-size without --capture: there is nothing to limit");
+		return false;
+	}
+	if (!net_options_settle(&o->net, c, err))
+		return false;
+	if (c->capture && !c->nics) {
+		error_set(err, "--capture %s without --net: there are no frames to record", c->capture);
+		return false;
+	}
 	if (o->display == DISPLAY_DEFAULT)
 		o->display = !terminal_user && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ?
 			     DISPLAY_TERMINAL : DISPLAY_NONE;
@@ -468,9 +524,14 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *err)
 		if (!apply(o, id, value, &nographic, &serials, err))
 			return false;
 	}
-	if (o->help || o->version || o->cpu_help || o->trace_help)
+	if (o->help || o->version || o->cpu_help || o->trace_help || o->net_help)
 		return true;
 	return settle(o, nographic, serials, err);
+}
+
+void options_finish(struct options *o)
+{
+	net_options_finish(&o->net);
 }
 
 void options_help(FILE *out)
@@ -484,7 +545,7 @@ void options_help(FILE *out)
 		if (!text)
 			continue;
 		snprintf(left, sizeof(left), "%s%s%s%s", strlen(row->name) > 3 &&
-			 (id == OPT_ENGINE || id == OPT_READ_ONLY || id >= OPT_STATS) ? "--" : "-", row->name,
+			 (id == OPT_ENGINE || id == OPT_READ_ONLY || (id >= OPT_NET && id <= OPT_CAPTURE_SIZE) || id >= OPT_STATS) ? "--" : "-", row->name,
 			 row->value ? " " : "", row->value ? row->value : "");
 		fprintf(out, "  %-18s ", left);
 		for (; *text; text++) {

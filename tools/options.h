@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/gannet.h"
+#include "tools/options_net.h"
 
 enum display_kind { DISPLAY_DEFAULT, DISPLAY_NONE, DISPLAY_TERMINAL, DISPLAY_WINDOW };
 
@@ -15,7 +16,8 @@ struct options {
 	const char *trace_file; /* -D; NULL: stderr */
 	bool stats;
 	/* Asked for instead of a machine. */
-	bool help, version, cpu_help, trace_help;
+	bool help, version, cpu_help, trace_help, net_help;
+	struct net_options net; /* config.nic points into it */
 	/* Where config.boot_order points, if -boot was given. */
 	char boot_order[8];
 };
@@ -28,6 +30,8 @@ struct options {
  */
 bool options_parse(struct options *o, int argc, char **argv, struct error *err);
 
+/** options_finish - what options_parse() allocated, whatever it returned */
+void options_finish(struct options *o);
 /** options_help - the text of --help */
 void options_help(FILE *out);
 

@@ -20,34 +20,15 @@
 #include "core/cpu.h"
 #include "core/cpuid.h"
 #include "core/engine.h"
-#include "core/loop.h"
 #include "core/machine.h"
 #include "core/memory.h"
 #include "core/trace.h"
 #include "core/util.h"
-#include "devices/board.h"
 #include "devices/boot.h"
 #include "devices/i8042.h"
-#include "devices/vga.h"
+#include "tools/libgannet_priv.h"
 
 enum { SHOW_INTERVAL_NS = NS_PER_S / 30, ROM_MAX = 16 << 20 };
-
-struct gannet {
-	struct machine *machine;
-	struct board *board;              /* the machine's */
-	struct chardev *serial[GANNET_SERIALS];
-	struct chardev *debugcon, *firmware_log;
-	struct chardev *terminal;         /* the one of them on stdio, or NULL */
-
-	void (*show)(void *opaque, const struct gannet_screen *s);
-	void *show_opaque;
-	struct timer show_timer;
-	struct vga_text *text;            /* what the board said last; allocated with the display */
-	struct vga_image picture;         /* of gannet_picture() */
-	struct watch *watch;
-	void (*ready)(void *opaque);
-	void *ready_opaque;
-};
 
 /* Files of a machine in the making; what is still here at the end is freed. */
 struct parts {
@@ -57,6 +38,7 @@ struct parts {
 	struct block *ide[IDE_DRIVES];
 	struct block *floppy[FDC_DRIVES];
 	uint32_t trace_mask;
+	struct net_parts net;
 };
 
 static const char *const bios_paths[] = {
@@ -83,7 +65,7 @@ void gannet_config_init(struct gannet_config *cfg)
 
 /* ---- reading what the machine is made of ---- */
 
-static uint8_t *read_rom(const char *path, size_t *size, struct error *err)
+uint8_t *read_rom(const char *path, size_t *size, struct error *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	uint8_t *data = NULL;
@@ -218,7 +200,7 @@ static bool read_parts(struct parts *p, const struct gannet_config *cfg, struct 
 	} else if (!read_firmware(p, cfg, err)) {
 		return false;
 	}
-	return open_images(p, cfg, err);
+	return net_parts_read(&p->net, cfg, err) && open_images(p, cfg, err);
 }
 
 static void parts_finish(struct parts *p)
@@ -226,6 +208,7 @@ static void parts_finish(struct parts *p)
 	free(p->bios);
 	free(p->vga_rom);
 	boot_plan_destroy(p->plan);
+	net_parts_finish(&p->net);
 	for (unsigned i = 0; i < IDE_DRIVES; i++)
 		block_close(p->ide[i]);
 	for (unsigned i = 0; i < FDC_DRIVES; i++)
@@ -295,6 +278,8 @@ static bool make_board(struct gannet *g, struct parts *p, const struct gannet_co
 	};
 	struct boot_plan *plan = p->plan;
 
+	_Static_assert((int)GANNET_NICS == (int)BOARD_NICS, "as many cards as the board takes");
+	memcpy(bc.nic, p->net.nic, sizeof(bc.nic));
 	memcpy(bc.ide, p->ide, sizeof(bc.ide));
 	memcpy(bc.ide_cd, cfg->disk_is_cd, sizeof(bc.ide_cd));
 	memcpy(bc.floppy, p->floppy, sizeof(bc.floppy));
@@ -345,6 +330,8 @@ struct gannet *gannet_create(const struct gannet_config *cfg, char *why, size_t 
 
 	if (!g || !read_parts(&parts, cfg, &err))
 		goto fail;
+	g->notify = cfg->notify;
+	g->notify_opaque = cfg->notify_opaque;
 	g->machine = machine_create(&mc, &err);
 	if (!g->machine)
 		goto fail;
@@ -352,7 +339,8 @@ struct gannet *gannet_create(const struct gannet_config *cfg, char *why, size_t 
 		goto fail;
 	g->machine->no_reboot = cfg->no_reboot;
 	g->machine->trace.mask = parts.trace_mask;
-	if (!open_chardevs(g, cfg, &err) || !make_board(g, &parts, cfg, &err))
+	if (!open_chardevs(g, cfg, &err) || !net_create(g, &parts.net, cfg, &err) ||
+	    !make_board(g, &parts, cfg, &err))
 		goto fail;
 	parts_finish(&parts);
 	return g;
@@ -376,6 +364,7 @@ void gannet_destroy(struct gannet *g)
 		chardev_close(g->serial[i]);
 	chardev_close(g->debugcon);
 	chardev_close(g->firmware_log);
+	net_finish(g);
 	machine_destroy(g->machine);
 	free(g);
 }
@@ -427,6 +416,7 @@ void gannet_stats(const struct gannet *g, FILE *out)
 	fprintf(out, "resets %" PRIu64 "\n", g->machine->resets);
 	if (e->ops->stats)
 		e->ops->stats(e, out);
+	net_stats(g, out);
 }
 
 const char *gannet_serial_info(const struct gannet *g, unsigned n)

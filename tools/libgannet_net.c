@@ -1,0 +1,388 @@
+/* libgannet's network: where cards, stages, captures and backends are put together.
+ *
+ *	card -> [capture-guest] -> [translate] -> [capture-wire] -> backend
+ *
+ * See core/net.h for what goes on between them.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/frame_queue.h"
+#include "core/machine.h"
+#include "core/util.h"
+#include "tools/libgannet_priv.h"
+#include "translate/capture.h"
+#include "translate/mac.h"
+
+enum { PEER_QUEUE_BYTES = 1 << 20, PEER_BATCH = 64 };
+
+static const uint8_t default_mac[NET_MAC_SIZE] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
+
+/* ---- what the configuration says ---- */
+
+static bool parse_mac(const char *text, const char *what, unsigned n, uint8_t mac[NET_MAC_SIZE],
+		      struct error *err)
+{
+	if (!net_mac_parse(text, mac)) {
+		error_set(err, "--nic %s=%s: not an address like 52:54:00:12:34:56", what, text);
+		return false;
+	}
+	if (!net_mac_is_station(mac)) {
+		error_set(err, "--nic %s=%s: not the address of one card (the first byte must be even, not all zero)",
+			  what, text);
+		return false;
+	}
+	(void)n;
+	return true;
+}
+
+static bool read_nic(struct net_parts *p, unsigned n, const struct gannet_nic *cfg,
+		     struct error *err)
+{
+	struct board_nic *nic = &p->nic[n];
+	bool isa = cfg->model && !strcmp(cfg->model, "ne2k_isa");
+
+	if (cfg->model && !isa && strcmp(cfg->model, "ne2k_pci")) {
+		error_set(err, "--nic model=%s: unknown; there are ne2k_pci and ne2k_isa", cfg->model);
+		return false;
+	}
+	if (isa && (cfg->romfile || cfg->slot)) {
+		error_set(err, "--nic model=ne2k_isa: romfile= and slot= are for ne2k_pci");
+		return false;
+	}
+	if (!isa && (cfg->iobase || cfg->irq)) {
+		error_set(err, "--nic model=ne2k_pci: iobase= and irq= are for ne2k_isa; the guest gives a PCI card its own");
+		return false;
+	}
+	*nic = (struct board_nic) {
+		.model = isa ? BOARD_NIC_NE2K_ISA : BOARD_NIC_NE2K_PCI,
+		.slot = cfg->slot ? (int)cfg->slot : -1,
+		.iobase = cfg->iobase, .irq = cfg->irq,
+	};
+	memcpy(nic->mac, default_mac, NET_MAC_SIZE);
+	nic->mac[NET_MAC_SIZE - 1] += n;
+	if (cfg->mac && !parse_mac(cfg->mac, "mac", n, nic->mac, err))
+		return false;
+	if (cfg->wire_mac ? !strcmp(cfg->wire_mac, "random") : !cfg->mac)
+		net_mac_random(p->wire_mac[n]);
+	else if (!cfg->wire_mac)
+		memcpy(p->wire_mac[n], nic->mac, NET_MAC_SIZE);
+	else if (!parse_mac(cfg->wire_mac, "wire", n, p->wire_mac[n], err))
+		return false;
+	if (cfg->romfile) {
+		p->rom[n] = read_rom(cfg->romfile, &nic->rom_size, err);
+		if (!p->rom[n]) {
+			error_prefix(err, "--nic romfile=%s", cfg->romfile);
+			return false;
+		}
+		nic->rom = p->rom[n];
+	}
+	return true;
+}
+
+bool net_parts_read(struct net_parts *p, const struct gannet_config *cfg, struct error *err)
+{
+	if (cfg->nics > GANNET_NICS) {
+		error_set(err, "%u network cards; there is room for %d", cfg->nics, GANNET_NICS);
+		return false;
+	}
+	for (unsigned i = 0; i < cfg->nics; i++) {
+		if (!read_nic(p, i, &cfg->nic[i], err))
+			return false;
+		for (unsigned k = 0; k < i; k++) {
+			if (memcmp(p->nic[i].mac, p->nic[k].mac, NET_MAC_SIZE))
+				continue;
+			error_set(err, "--nic mac=%s: another card has that address already",
+				  cfg->nic[i].mac ? cfg->nic[i].mac : cfg->nic[k].mac);
+			return false;
+		}
+	}
+	return true;
+}
+
+void net_parts_finish(struct net_parts *p)
+{
+	for (unsigned i = 0; i < GANNET_NICS; i++)
+		free(p->rom[i]);
+}
+
+/* ---- making and unmaking ---- */
+
+static void port_notify(void *opaque, const char *text)
+{
+	struct gannet *g = opaque;
+
+	if (g->notify)
+		g->notify(g->notify_opaque, text);
+}
+
+static bool make_port(struct gannet *g, unsigned n, struct net_parts *p,
+		      const struct gannet_nic *cfg, struct error *err)
+{
+	struct net_port *port = &g->port[n];
+	struct net_backend *backend;
+
+	net_port_init(port, g->machine->loop, &g->machine->trace, n);
+	g->ports = n + 1;
+	port->notify = port_notify;
+	port->notify_opaque = g;
+	memcpy(port->guest_mac, p->nic[n].mac, NET_MAC_SIZE);
+	memcpy(port->wire_mac, p->wire_mac[n], NET_MAC_SIZE);
+	p->nic[n].port = port;
+	if (!cfg->net)
+		return true;
+	backend = backend_open(&g->backend_env, port, cfg->net, err);
+	if (backend)
+		net_port_set_backend(port, backend);
+	return backend != NULL;
+}
+
+bool net_create(struct gannet *g, struct net_parts *p, const struct gannet_config *cfg,
+		struct error *err)
+{
+	for (unsigned i = 0; i < cfg->nics; i++) {
+		if (!make_port(g, i, p, &cfg->nic[i], err))
+			return false;
+	}
+	return true;
+}
+
+void net_finish(struct gannet *g)
+{
+	for (unsigned i = 0; i < g->ports; i++)
+		net_port_finish(&g->port[i]);
+	g->ports = 0;
+}
+
+/* ---- a program as backend ---- */
+
+struct peer {
+	struct net_backend base;
+	struct gannet_net_peer ops;
+	void *opaque;
+	struct frame_queue *in;  /* what the program injects */
+	struct watch *watch;
+	struct net_counter counter[2];
+};
+
+enum { PEER_SENT, PEER_RECEIVED };
+
+static void peer_deliver(struct peer *p)
+{
+	const struct frame *f;
+
+	for (unsigned i = 0; i < PEER_BATCH; i++) {
+		f = frame_queue_peek(p->in);
+		if (!f) {
+			if (frame_queue_arm(p->in))
+				return;
+			continue;
+		}
+		if (!net_port_can_receive(p->base.port)) {
+			watch_set(p->watch, 0); /* until peer_readable() */
+			return;
+		}
+		net_count(&p->counter[PEER_RECEIVED]);
+		net_port_receive(p->base.port, f->data, f->len);
+		frame_queue_pop(p->in);
+	}
+	/* The descriptor is still readable: the loop comes back after others had their turn. */
+}
+
+static void peer_ready(void *opaque, unsigned events)
+{
+	(void)events;
+	peer_deliver(opaque);
+}
+
+static void peer_readable(struct net_backend *b)
+{
+	struct peer *p = container_of(b, struct peer, base);
+
+	watch_set(p->watch, LOOP_READ);
+}
+
+static void peer_send(struct net_backend *b, const uint8_t *frame, size_t len)
+{
+	struct peer *p = container_of(b, struct peer, base);
+
+	net_count(&p->counter[PEER_SENT]);
+	p->ops.send(p->opaque, frame, len);
+}
+
+static void peer_close(struct net_backend *b)
+{
+	struct peer *p = container_of(b, struct peer, base);
+
+	loop_unwatch(p->watch);
+	frame_queue_destroy(p->in);
+	if (p->ops.close)
+		p->ops.close(p->opaque);
+	free(p);
+}
+
+static const struct net_backend_ops peer_ops = {
+	.name = "peer", .send = peer_send, .readable = peer_readable, .close = peer_close,
+};
+
+static bool explain(const struct error *err, char *why, size_t why_size)
+{
+	if (why)
+		snprintf(why, why_size, "%s", err->text);
+	return false;
+}
+
+static struct net_port *find_port(const struct gannet *g, unsigned n, struct error *err)
+{
+	if (n < g->ports)
+		return (struct net_port *)&g->port[n];
+	error_set(err, "net%u: there is no such card; this machine has %u", n, g->ports);
+	return NULL;
+}
+
+bool gannet_net_attach(struct gannet *g, unsigned n, const struct gannet_net_peer *ops,
+		       void *opaque, char *why, size_t why_size)
+{
+	struct error err = { "" };
+	struct net_port *port = find_port(g, n, &err);
+	struct peer *p;
+
+	if (!port)
+		return explain(&err, why, why_size);
+	p = calloc(1, sizeof(*p));
+	error_set(&err, "out of memory");
+	if (!p)
+		return explain(&err, why, why_size);
+	p->ops = *ops;
+	p->opaque = opaque;
+	p->counter[PEER_SENT].name = "sent";
+	p->counter[PEER_RECEIVED].name = "received";
+	p->base = (struct net_backend){ &peer_ops, port, { p->counter, ARRAY_SIZE(p->counter) } };
+	p->in = frame_queue_create(PEER_QUEUE_BYTES, &err);
+	if (p->in)
+		p->watch = loop_watch(port->loop, frame_queue_fd(p->in), LOOP_READ, peer_ready, p, &err);
+	if (!p->watch) {
+		frame_queue_destroy(p->in);
+		free(p);
+		return explain(&err, why, why_size);
+	}
+	frame_queue_arm(p->in);
+	net_port_set_backend(port, &p->base);
+	return true;
+}
+
+bool gannet_net_inject(struct gannet *g, unsigned n, const uint8_t *frame, size_t len)
+{
+	struct net_backend *b = n < g->ports ? g->port[n].backend : NULL;
+
+	return b && b->ops == &peer_ops && len <= NET_FRAME_MAX &&
+	       frame_queue_push(container_of(b, struct peer, base)->in, frame, len, 0);
+}
+
+/* ---- looking and switching ---- */
+
+bool gannet_net_open(struct gannet *g, unsigned n, const char *url, char *why, size_t why_size)
+{
+	struct error err = { "" };
+	struct net_port *port = find_port(g, n, &err);
+	struct net_backend *b = port ? backend_open(&g->backend_env, port, url, &err) : NULL;
+
+	if (!b)
+		return explain(&err, why, why_size);
+	net_port_set_backend(port, b);
+	return true;
+}
+
+void gannet_net_link(struct gannet *g, unsigned n, bool up)
+{
+	if (n < g->ports)
+		net_port_set_link(&g->port[n], up);
+}
+
+bool gannet_net_mac(const struct gannet *g, unsigned n, bool wire, uint8_t mac[6])
+{
+	if (n >= g->ports)
+		return false;
+	memcpy(mac, wire ? g->port[n].wire_mac : g->port[n].guest_mac, NET_MAC_SIZE);
+	return true;
+}
+
+static void each_of(const char *part, const struct net_counters *c,
+		    void (*each)(void *opaque, const char *part, const char *name, uint64_t value),
+		    void *opaque)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		each(opaque, part, c->item[i].name, net_counter_read(&c->item[i]));
+}
+
+bool gannet_net_counters(const struct gannet *g, unsigned n,
+			 void (*each)(void *opaque, const char *part, const char *name,
+				      uint64_t value),
+			 void *opaque)
+{
+	const struct net_port *port = n < g->ports ? &g->port[n] : NULL;
+
+	if (!port)
+		return false;
+	each(opaque, "port", "guest-sent-frames", port->guest[NET_TO_WIRE].frames);
+	each(opaque, "port", "guest-sent-bytes", port->guest[NET_TO_WIRE].bytes);
+	each(opaque, "port", "guest-received-frames", port->guest[NET_TO_GUEST].frames);
+	each(opaque, "port", "guest-received-bytes", port->guest[NET_TO_GUEST].bytes);
+	each(opaque, "port", "wire-sent-frames", port->wire[NET_TO_WIRE].frames);
+	each(opaque, "port", "wire-sent-bytes", port->wire[NET_TO_WIRE].bytes);
+	each(opaque, "port", "wire-received-frames", port->wire[NET_TO_GUEST].frames);
+	each(opaque, "port", "wire-received-bytes", port->wire[NET_TO_GUEST].bytes);
+	each_of("port", &port->counters, each, opaque);
+	if (port->nic)
+		each_of(port->nic->ops->name, &port->nic->counters, each, opaque);
+	for (const struct net_stage *s = port->stages[NET_TO_WIRE]; s; s = s->next[NET_TO_WIRE])
+		each_of(s->ops->name, &s->counters, each, opaque);
+	if (port->backend)
+		each_of(port->backend->ops->name, &port->backend->counters, each, opaque);
+	return true;
+}
+
+struct printing {
+	FILE *out;
+	unsigned n;
+};
+
+static void print_counter(void *opaque, const char *part, const char *name, uint64_t value)
+{
+	struct printing *p = opaque;
+
+	if (value)
+		fprintf(p->out, "net%u %s %s %" PRIu64 "\n", p->n, part, name, value);
+}
+
+void net_stats(const struct gannet *g, FILE *out)
+{
+	for (unsigned i = 0; i < g->ports; i++) {
+		const struct net_port *port = &g->port[i];
+		struct printing p = { out, i };
+		char guest[NET_MAC_TEXT_SIZE], wire[NET_MAC_TEXT_SIZE], status[256] = "";
+
+		fprintf(out, "net%u guest %s wire %s\n", i, net_mac_format(guest, port->guest_mac),
+			net_mac_format(wire, port->wire_mac));
+		if (port->backend && port->backend->ops->status)
+			port->backend->ops->status(port->backend, status, sizeof(status));
+		if (*status)
+			fprintf(out, "net%u %s: %s\n", i, port->backend->ops->name, status);
+		gannet_net_counters(g, i, print_counter, &p);
+	}
+}
+
+const char *gannet_backend(unsigned n, const char **usage, const char **help)
+{
+	const struct backend_kind *k = backend_kinds();
+	unsigned i = 0;
+
+	while (i < n && k[i].scheme)
+		i++;
+	if (usage)
+		*usage = k[i].usage;
+	if (help)
+		*help = k[i].help;
+	return k[i].scheme;
+}
