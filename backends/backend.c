@@ -10,6 +10,14 @@
 /* One row a scheme; what a build lacks is in `missing` below. */
 static const struct backend_kind kinds[] = {
 	{ "none", "none", "nothing: a cable that ends in the air", none_open },
+#if HAVE_SLIRP
+	{ "user", "user:[?net=10.0.2.0/24&hostfwd=tcp::2222-:22&...]",
+	  "a network of its own with DHCP, DNS, NAT and TFTP, no root (libslirp). net=, host=,\n"
+	  "dns=, dhcpstart=, hostname=, domainname=, restrict=on, ipv6=off, ipv6-prefix=, tftp=DIR,\n"
+	  "bootfile=, tftp-server-name=, mtu= as QEMU has them; hostfwd=, several separated by ';',\n"
+	  "listens on 127.0.0.1 unless an address is given, port 0 takes a free one and tells it",
+	  user_open },
+#endif
 	{ NULL, NULL, NULL, NULL },
 };
 
