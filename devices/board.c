@@ -31,6 +31,7 @@
 #include "devices/ioapic.h"
 #include "devices/lapic.h"
 #include "devices/mc146818.h"
+#include "devices/ne2000.h"
 #include "devices/piix3.h"
 #include "devices/piix4_pm.h"
 #include "devices/serial.h"
@@ -480,6 +481,31 @@ static bool make_ports(struct board *b, const struct board_config *cfg, struct e
 	return !cfg->debug_exit_port || debug_exit_create(m, cfg->debug_exit_port, err);
 }
 
+static bool make_nics(struct board *b, const struct board_config *cfg, struct error *err)
+{
+	enum { NE2K_IOBASE = 0x300, NE2K_IRQ = 9 };
+
+	for (unsigned i = 0; i < BOARD_NICS; i++) {
+		const struct board_nic *nic = &cfg->nic[i];
+		struct ne2000_config nc = {
+			.port = nic->port, .slot = nic->slot,
+			.rom = nic->rom, .rom_size = nic->rom_size,
+			.iobase = nic->iobase ? nic->iobase : NE2K_IOBASE,
+			.irq = nic->irq ? nic->irq : NE2K_IRQ,
+		};
+
+		memcpy(nc.mac, nic->mac, sizeof(nc.mac));
+		if (nc.irq == 2)
+			nc.irq = 9; /* where the AT brings the slot's IRQ 2 */
+		nc.irq_line = board_isa_irq(b, nc.irq);
+		if (nic->model == BOARD_NIC_NE2K_PCI && !ne2k_pci_create(b->machine, b->pci, &nc, err))
+			return false;
+		if (nic->model == BOARD_NIC_NE2K_ISA && !ne2k_isa_create(b->machine, &nc, err))
+			return false;
+	}
+	return true;
+}
+
 static bool make_all(struct board *b, struct board_config *cfg, struct error *err)
 {
 	struct machine *m = b->machine;
@@ -494,7 +520,7 @@ static bool make_all(struct board *b, struct board_config *cfg, struct error *er
 		if (!b->vga)
 			return false;
 	}
-	if (!make_drives(b, cfg, err))
+	if (!make_drives(b, cfg, err) || !make_nics(b, cfg, err))
 		return false;
 	cmos_memory(b);
 	return cmos_boot_order(b, cfg->boot_order, err) && offer_memory(b, err) &&
