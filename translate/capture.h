@@ -1,8 +1,16 @@
 /* Frames into a file, from both sides of the translator, on any backend.
  *
  * A capture is one file and the taps that feed it; a tap is a stage. FILE.pcap is
- * the classic format, with nanosecond stamps and what one tap sees; every other
- * name is pcapng with an interface a tap, and direction flags.
+ * the classic format, with nanosecond stamps and what one tap sees: the first one
+ * created, which is to be net0's on the guest's side, where the frames are as the
+ * guest's own tools show them. Every other name is pcapng with an interface a tap,
+ * and direction flags: what the guest sends is outbound.
+ *
+ * Whole blocks reach the file at most 100 ms late, so tshark can read it all the
+ * time; while the machine is paused capture_flush() has to see to that. FILE may be
+ * a FIFO (core/record_file.h). With rotation FILE is complete at its size and FILE.1
+ * begins, then FILE.2, each a capture by itself; at the end of a pcapng file stand
+ * the taps' counts so far.
  */
 #ifndef GANNET_TRANSLATE_CAPTURE_H
 #define GANNET_TRANSLATE_CAPTURE_H
@@ -17,7 +25,7 @@ struct loop;
 
 struct capture_config {
 	const char *path;
-	uint64_t rotate_bytes; /* start FILE.1, FILE.2, ... at this size; 0: never */
+	uint64_t rotate_bytes; /* start FILE.1, FILE.2, ... at this size, 64 KiB or more; 0: never */
 	unsigned rotate_files; /* keep so many of them, the oldest goes; 0: all */
 	uint32_t snaplen;      /* bytes kept of a frame; 0: all */
 };
