@@ -117,6 +117,22 @@ static void port_notify(void *opaque, const char *text)
 		g->notify(g->notify_opaque, text);
 }
 
+static bool add_tap(struct gannet *g, struct net_port *port, const char *stage, const char *side,
+		    struct error *err)
+{
+	struct net_stage *tap;
+	char name[32];
+
+	if (!g->capture)
+		return true;
+	snprintf(name, sizeof(name), "net%u %s", port->index, side);
+	tap = capture_tap_create(g->capture, stage, name, err);
+	if (!tap)
+		return false;
+	net_port_add_stage(port, tap);
+	return true;
+}
+
 static bool make_port(struct gannet *g, unsigned n, struct net_parts *p,
 		      const struct gannet_nic *cfg, struct error *err)
 {
@@ -130,6 +146,9 @@ static bool make_port(struct gannet *g, unsigned n, struct net_parts *p,
 	memcpy(port->guest_mac, p->nic[n].mac, NET_MAC_SIZE);
 	memcpy(port->wire_mac, p->wire_mac[n], NET_MAC_SIZE);
 	p->nic[n].port = port;
+	if (!add_tap(g, port, "capture-guest", "guest", err) ||
+	    !add_tap(g, port, "capture-wire", "wire", err))
+		return false;
 	if (!cfg->net)
 		return true;
 	backend = backend_open(&g->backend_env, port, cfg->net, err);
@@ -141,6 +160,18 @@ static bool make_port(struct gannet *g, unsigned n, struct net_parts *p,
 bool net_create(struct gannet *g, struct net_parts *p, const struct gannet_config *cfg,
 		struct error *err)
 {
+	struct capture_config capture = {
+		.path = cfg->capture,
+		.rotate_bytes = cfg->capture_rotate, .rotate_files = cfg->capture_files,
+	};
+
+	if (cfg->capture) {
+		g->capture = capture_create(g->machine->loop, &capture, err);
+		if (!g->capture) {
+			error_prefix(err, "--capture %s", cfg->capture);
+			return false;
+		}
+	}
 	for (unsigned i = 0; i < cfg->nics; i++) {
 		if (!make_port(g, i, p, &cfg->nic[i], err))
 			return false;
@@ -153,6 +184,8 @@ void net_finish(struct gannet *g)
 	for (unsigned i = 0; i < g->ports; i++)
 		net_port_finish(&g->port[i]);
 	g->ports = 0;
+	capture_destroy(g->capture);
+	g->capture = NULL;
 }
 
 /* ---- a program as backend ---- */
