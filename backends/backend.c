@@ -10,6 +10,11 @@
 /* One row a scheme; what a build lacks is in `missing` below. */
 static const struct backend_kind kinds[] = {
 	{ "none", "none", "nothing: a cable that ends in the air", none_open },
+	{ "loopback", "loopback:[NAME]",
+	  "a switch that joins the cards of this machine, or, with a NAME, all that say NAME on this\n"
+	  "host and belong to the same user. carrier=on: no carrier while nobody else is there.\n"
+	  "What the guest sends meets delay=TIME, jitter=TIME, loss=SHARE, dup=SHARE, reorder=SHARE,\n"
+	  "rate=10mbit, limit=BYTES on their way; seed=N repeats it", loopback_open },
 #if HAVE_SLIRP
 	{ "user", "user:[?net=10.0.2.0/24&hostfwd=tcp::2222-:22&...]",
 	  "a network of its own with DHCP, DNS, NAT and TFTP, no root (libslirp). net=, host=,\n"
