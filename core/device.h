@@ -8,6 +8,7 @@
 #define GANNET_CORE_DEVICE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/state.h"
@@ -19,6 +20,8 @@ struct device_ops {
 	void (*reset)(struct device *dev); /* optional; also called after create */
 	void (*destroy)(struct device *dev); /* frees the device itself */
 	const struct state_field *fields; /* ends with STATE_END; NULL: stateless */
+	size_t size;                      /* of the device's struct, for a loaded copy */
+	uint32_t version;                 /* of the fields; an older image may lack some */
 	void (*loaded)(struct device *dev); /* optional: derived state after fields were set */
 	bool (*check)(const struct device *dev, const char **field); /* optional: cross-field checks on a loaded copy */
 };

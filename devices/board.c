@@ -402,7 +402,7 @@ static const struct device_ops board_ops = {
 	.name = "board",
 	.reset = board_reset,
 	.destroy = board_destroy,
-	.fields = board_fields,
+	.fields = board_fields, .size = sizeof(struct board),
 };
 
 static bool make_chipset(struct board *b, struct error *err)

@@ -66,14 +66,17 @@ enum { RSR_PRX = 0x01, RSR_CRC = 0x02, RSR_FAE = 0x04, RSR_FO = 0x08, RSR_MPA = 
        RSR_PHY = 0x20, RSR_DIS = 0x40, RSR_DFR = 0x80 };
 enum { TSR_PTX = 0x01, TSR_ND = 0x02, TSR_COL = 0x04, TSR_ABT = 0x08, TSR_CRS = 0x10,
        TSR_FU = 0x20, TSR_CDH = 0x40, TSR_OWC = 0x80 };
+/* Both EEM bits: configuration registers can be written. CONFIG2: PL1, PL0, BSELB;
+ * CONFIG3: FUDUP, SLEEP, PWRDN. They change nothing here. */
+enum { CR9346_EEM = 0xc0, CONFIG2_WRITABLE = 0xe0, CONFIG3_WRITABLE = 0x46 };
 
 enum {
 	PAGE = 256, HEADER = 4, FCS = 4,
 	FRAME_MIN = 60,              /* without FCS: what the wire pads to */
 	FULL_FRAME = 1518,           /* with a VLAN tag, without FCS */
 	CNTR_MAX = 0xc0, CNTR_ALARM = 0x80,
-	SEND_RBCR1 = 0x0f,
 };
+#define CRC_RESIDUE 0xdebb20e3u /* after a frame with a good FCS */
 
 /* ---- interrupt ---- */
 
@@ -377,7 +380,7 @@ void dp8390_receive(struct net_nic *nic, const uint8_t *frame, size_t len)
 	}
 	if (!ring_room(c, pages_of(MAX(len, (size_t)FRAME_MIN)), &next)) {
 		drop(c, DP8390_DROP_RING_FULL);
-		missed(c, ISR_OVW | ISR_RST);
+		missed(c, ISR_OVW | ISR_RXE | ISR_RST);
 		return;
 	}
 	c->rsr |= RSR_PRX;
@@ -388,11 +391,37 @@ void dp8390_receive(struct net_nic *nic, const uint8_t *frame, size_t len)
 
 /* ---- transmission ---- */
 
-/* What comes back in loopback is not written to memory; only the FIFO holds the
- * frame's end. */
+static bool good_fcs(const struct dp8390 *c, const uint8_t *frame, size_t len)
+{
+	return len >= FCS && crc_add(c, UINT32_MAX, frame, len) == CRC_RESIDUE;
+}
+
+/* The FIFO is a ring that reception goes around; the count of bytes received and
+ * its upper half once more follow the last byte. Datasheet section 12, "Alignment
+ * of the received packet in the FIFO". */
+static void fifo_fill(struct dp8390 *c, const uint8_t *frame, size_t len)
+{
+	uint8_t fcs[FCS];
+	size_t total = len, first;
+
+	if (!(c->tcr & TCR_CRC)) {
+		store_le32(fcs, ~crc_add(c, UINT32_MAX, frame, len));
+		total += FCS;
+	}
+	memset(c->fifo, 0, sizeof(c->fifo));
+	first = total > DP8390_FIFO_SIZE ? total - DP8390_FIFO_SIZE : 0;
+	for (size_t i = first; i < total; i++)
+		c->fifo[i % DP8390_FIFO_SIZE] = i < len ? frame[i] : fcs[i - len];
+	c->fifo[total % DP8390_FIFO_SIZE] = total;
+	c->fifo[(total + 1) % DP8390_FIFO_SIZE] = total >> 8;
+	c->fifo[(total + 2) % DP8390_FIFO_SIZE] = total >> 8;
+	c->fifo_at = 0;
+}
+
+/* What comes back in loopback is not written to memory, so there is no PRX; only
+ * the FIFO holds the frame's end. Results as AN-937, section 6, lists them. */
 static void loop_back(struct dp8390 *c, const uint8_t *frame, size_t len, unsigned mode)
 {
-	size_t tail = MIN(len, (size_t)DP8390_FIFO_SIZE);
 	bool match = len >= NET_MAC_SIZE && wanted(c, frame);
 	uint8_t isr = ISR_PTX;
 
@@ -401,18 +430,12 @@ static void loop_back(struct dp8390 *c, const uint8_t *frame, size_t len, unsign
 	c->rsr = RSR_PRX;
 	/* Sender and receiver share the CRC logic: one that is appended is not
 	 * checked but counts as wrong; one in the data (TCR.CRC) is checked. */
-	if (match) {
-		bool good = c->tcr & TCR_CRC && crc_add(c, UINT32_MAX, frame, len) == 0xdebb20e3;
-
-		if (!good) {
-			c->rsr = RSR_CRC;
-			isr |= ISR_RXE;
-			tally(c, 1);
-		}
+	if (match && !(c->tcr & TCR_CRC && good_fcs(c, frame, len))) {
+		c->rsr = RSR_CRC;
+		isr |= ISR_RXE;
+		tally(c, 1);
 	}
-	memset(c->fifo, 0, sizeof(c->fifo));
-	memcpy(c->fifo, frame + (len - tail), tail);
-	c->fifo_at = 0;
+	fifo_fill(c, frame, len);
 	c->isr |= isr;
 }
 
@@ -446,6 +469,40 @@ static const uint8_t *tx_frame(struct dp8390 *c, size_t len)
 	return c->frame;
 }
 
+/* In loopback half of the FIFO sends and half receives, so only one byte of each
+ * word is sent: the even ones if BOS is set, else the odd ones. Datasheet section
+ * 12, "Loopback modes"; TBCR counts all. */
+static const uint8_t *loopback_frame(struct dp8390 *c, size_t *len)
+{
+	uint16_t addr = c->tpsr * PAGE;
+
+	if (!(c->dcr & DCR_WTS))
+		return tx_frame(c, *len);
+	*len /= 2;
+	for (size_t i = 0; i < *len; i++) {
+		memory_get(c, c->dcr & DCR_BOS ? addr : addr | 1, c->frame + i, 1);
+		addr = advance(c, addr, 2);
+	}
+	c->clda = addr;
+	return c->frame;
+}
+
+/* With CRC inhibited software has put the FCS at the frame's end. Others see the
+ * frame without it, and not at all if it is wrong. */
+static void send_to_wire(struct dp8390 *c, const uint8_t *frame, size_t len)
+{
+	if (c->tcr & TCR_CRC) {
+		if (!good_fcs(c, frame, len)) {
+			drop(c, DP8390_DROP_TX_FCS);
+			return;
+		}
+		len -= FCS;
+	}
+	c->sending = true;
+	net_port_send(c->nic.port, frame, len);
+	c->sending = false;
+}
+
 /* TXP is set. */
 static void transmit(struct dp8390 *c)
 {
@@ -462,7 +519,7 @@ static void transmit(struct dp8390 *c)
 		return; /* TXP stays set until it is writable */
 	c->cr &= ~CR_TXP;
 	if (len <= NET_FRAME_MAX)
-		frame = tx_frame(c, len);
+		frame = mode ? loopback_frame(c, &len) : tx_frame(c, len);
 	if (mode && frame)
 		loop_back(c, frame, len, mode);
 	else
@@ -474,11 +531,8 @@ static void transmit(struct dp8390 *c)
 		drop(c, DP8390_DROP_TX_LOOPBACK);
 	else if (!port)
 		drop(c, DP8390_DROP_UNPLUGGED);
-	else {
-		c->sending = true;
-		net_port_send(port, frame, len);
-		c->sending = false;
-	}
+	else
+		send_to_wire(c, frame, len);
 }
 
 void dp8390_writable(struct net_nic *nic)
@@ -522,6 +576,9 @@ static void remote_start(struct dp8390 *c, unsigned rd)
 {
 	uint8_t header[HEADER];
 
+	/* "Send command not executed" unless DCR says so. */
+	if (rd == RD_SEND && !(c->dcr & DCR_ARM))
+		return;
 	c->remote = rd == RD_READ ? DP8390_REMOTE_READ :
 		    rd == RD_WRITE ? DP8390_REMOTE_WRITE : DP8390_REMOTE_SEND;
 	if (rd == RD_SEND) {
@@ -809,7 +866,7 @@ static uint8_t read_page3(const struct dp8390 *c, unsigned reg)
 		return 0xff;
 	switch (reg) {
 	case CR9346: return c->cr9346;
-	case CONFIG0: return 0;
+	case CONFIG0: return 0; /* twisted pair, not BNC */
 	case CONFIG2: return c->config2;
 	case CONFIG3: return c->config3;
 	case ASID0: return 0x29;
@@ -824,8 +881,14 @@ static void write_page3(struct dp8390 *c, unsigned reg, uint8_t v)
 		return;
 	switch (reg) {
 	case CR9346: c->cr9346 = v & 0xfe; break;
-	case CONFIG2: c->config2 = v; break;
-	case CONFIG3: c->config3 = v; break;
+	case CONFIG2:
+		if ((c->cr9346 & CR9346_EEM) == CR9346_EEM)
+			c->config2 = v & CONFIG2_WRITABLE;
+		break;
+	case CONFIG3:
+		if ((c->cr9346 & CR9346_EEM) == CR9346_EEM)
+			c->config3 = v & CONFIG3_WRITABLE;
+		break;
 	}
 }
 
@@ -954,6 +1017,7 @@ void dp8390_init(struct dp8390 *c, enum dp8390_kind kind, const struct net_nic_o
 		[DP8390_DROP_TX_LONG] = "drop.tx-too-long",
 		[DP8390_DROP_TX_STOPPED] = "drop.tx-stopped",
 		[DP8390_DROP_TX_LOOPBACK] = "drop.tx-loopback",
+		[DP8390_DROP_TX_FCS] = "drop.tx-bad-fcs",
 		[DP8390_DROP_UNPLUGGED] = "drop.tx-no-port",
 	};
 

@@ -540,7 +540,7 @@ static const struct device_ops fdc_ops = {
 	.name = "fdc",
 	.reset = fdc_reset,
 	.destroy = fdc_destroy,
-	.fields = fdc_fields,
+	.fields = fdc_fields, .size = sizeof(struct fdc),
 	.loaded = fdc_loaded,
 	.check = fdc_check,
 };

@@ -267,7 +267,7 @@ static const struct device_ops fw_cfg_ops = {
 	.name = "fw_cfg",
 	.reset = fw_cfg_reset,
 	.destroy = fw_cfg_destroy,
-	.fields = fw_cfg_fields,
+	.fields = fw_cfg_fields, .size = sizeof(struct fw_cfg),
 };
 
 struct fw_cfg *fw_cfg_create(struct machine *m, struct error *err)

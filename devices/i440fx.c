@@ -137,7 +137,7 @@ static const struct device_ops i440fx_ops = {
 	.name = "i440fx",
 	.reset = i440fx_reset,
 	.destroy = i440fx_destroy,
-	.fields = i440fx_fields,
+	.fields = i440fx_fields, .size = sizeof(struct i440fx),
 	.loaded = i440fx_loaded,
 };
 

@@ -444,7 +444,7 @@ static const struct device_ops i8042_ops = {
 	.name = "i8042",
 	.reset = i8042_reset,
 	.destroy = i8042_destroy,
-	.fields = i8042_fields,
+	.fields = i8042_fields, .size = sizeof(struct i8042),
 	.loaded = i8042_loaded,
 };
 

@@ -308,7 +308,7 @@ static const struct device_ops i8237_ops = {
 	.name = "i8237",
 	.reset = i8237_reset,
 	.destroy = i8237_destroy,
-	.fields = i8237_fields,
+	.fields = i8237_fields, .size = sizeof(struct i8237),
 };
 
 struct device *i8237_create(struct machine *m, struct error *err)

@@ -516,7 +516,7 @@ static const struct device_ops i8254_ops = {
 	.name = "i8254",
 	.reset = i8254_reset,
 	.destroy = i8254_destroy,
-	.fields = i8254_fields,
+	.fields = i8254_fields, .size = sizeof(struct i8254),
 	.loaded = i8254_loaded,
 };
 

@@ -397,7 +397,7 @@ static const struct device_ops i8259_ops = {
 	.name = "i8259",
 	.reset = i8259_reset,
 	.destroy = i8259_destroy,
-	.fields = i8259_fields,
+	.fields = i8259_fields, .size = sizeof(struct i8259),
 	.loaded = i8259_loaded,
 };
 

@@ -199,7 +199,7 @@ static const struct device_ops ioapic_ops = {
 	.name = "ioapic",
 	.reset = ioapic_reset,
 	.destroy = ioapic_destroy,
-	.fields = ioapic_fields,
+	.fields = ioapic_fields, .size = sizeof(struct ioapic),
 	.loaded = ioapic_loaded,
 };
 

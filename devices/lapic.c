@@ -612,7 +612,7 @@ static const struct device_ops lapic_ops = {
 	.name = "lapic",
 	.reset = lapic_reset,
 	.destroy = lapic_destroy,
-	.fields = lapic_fields,
+	.fields = lapic_fields, .size = sizeof(struct lapic),
 	.loaded = lapic_loaded,
 };
 

@@ -417,7 +417,7 @@ static const struct device_ops mc146818_ops = {
 	.name = "mc146818",
 	.reset = mc146818_reset,
 	.destroy = mc146818_destroy,
-	.fields = mc146818_fields,
+	.fields = mc146818_fields, .size = sizeof(struct mc146818),
 	.loaded = mc146818_loaded,
 };
 

@@ -108,7 +108,7 @@ static const struct device_ops ne2k_isa_ops = {
 	.name = "ne2k_isa",
 	.reset = ne2k_isa_reset,
 	.destroy = ne2k_isa_destroy,
-	.fields = fields,
+	.fields = fields, .size = sizeof(struct ne2k_isa),
 	.loaded = ne2k_isa_loaded,
 	.check = ne2k_isa_check,
 };

@@ -168,7 +168,7 @@ static const struct device_ops ne2k_pci_ops = {
 	.name = "ne2k_pci",
 	.reset = ne2k_pci_reset,
 	.destroy = ne2k_pci_destroy,
-	.fields = fields,
+	.fields = fields, .size = sizeof(struct ne2k_pci),
 	.loaded = ne2k_pci_loaded,
 	.check = ne2k_pci_check,
 };

@@ -555,7 +555,7 @@ static const struct device_ops bus_ops = {
 	.name = "pci",
 	.reset = bus_reset,
 	.destroy = bus_destroy,
-	.fields = bus_fields,
+	.fields = bus_fields, .size = sizeof(struct pci_bus),
 };
 
 struct pci_bus *pci_bus_create(struct machine *m, struct error *err)

@@ -148,7 +148,7 @@ static const struct device_ops piix3_ops = {
 	.name = "piix3",
 	.reset = piix3_reset,
 	.destroy = piix3_destroy,
-	.fields = piix3_fields,
+	.fields = piix3_fields, .size = sizeof(struct piix3),
 	.loaded = piix3_loaded,
 };
 

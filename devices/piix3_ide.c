@@ -350,7 +350,7 @@ static const struct device_ops piix3_ide_ops = {
 	.name = "piix3-ide",
 	.reset = piix3_ide_reset,
 	.destroy = piix3_ide_destroy,
-	.fields = piix3_ide_fields,
+	.fields = piix3_ide_fields, .size = sizeof(struct piix3_ide),
 	.loaded = piix3_ide_loaded,
 	.check = piix3_ide_check,
 };

@@ -348,7 +348,7 @@ static const struct device_ops piix4_pm_ops = {
 	.name = "piix4_pm",
 	.reset = piix4_pm_reset,
 	.destroy = piix4_pm_destroy,
-	.fields = piix4_pm_fields,
+	.fields = piix4_pm_fields, .size = sizeof(struct piix4_pm),
 	.loaded = piix4_pm_loaded,
 };
 

@@ -624,7 +624,7 @@ static const struct device_ops serial_ops = {
 	.name = "serial",
 	.reset = serial_reset,
 	.destroy = serial_destroy,
-	.fields = serial_fields,
+	.fields = serial_fields, .size = sizeof(struct serial),
 	.loaded = serial_loaded,
 };
 

@@ -623,7 +623,7 @@ static const struct device_ops vga_ops = {
 	.name = "vga",
 	.reset = vga_reset,
 	.destroy = vga_destroy,
-	.fields = vga_fields,
+	.fields = vga_fields, .size = sizeof(struct vga),
 	.loaded = vga_loaded,
 };
 

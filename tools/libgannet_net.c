@@ -137,6 +137,7 @@ static bool make_port(struct gannet *g, unsigned n, struct net_parts *p,
 		      const struct gannet_nic *cfg, struct error *err)
 {
 	struct net_port *port = &g->port[n];
+	struct net_stage *translator;
 	struct net_backend *backend;
 
 	net_port_init(port, g->machine->loop, &g->machine->trace, n);
@@ -146,8 +147,17 @@ static bool make_port(struct gannet *g, unsigned n, struct net_parts *p,
 	memcpy(port->guest_mac, p->nic[n].mac, NET_MAC_SIZE);
 	memcpy(port->wire_mac, p->wire_mac[n], NET_MAC_SIZE);
 	p->nic[n].port = port;
-	if (!add_tap(g, port, "capture-guest", "guest", err) ||
-	    !add_tap(g, port, "capture-wire", "wire", err))
+	translator = mac_translator_create();
+	if (!translator) {
+		error_set(err, "out of memory");
+		return false;
+	}
+	if (!add_tap(g, port, "capture-guest", "guest", err)) {
+		translator->ops->destroy(translator);
+		return false;
+	}
+	net_port_add_stage(port, translator);
+	if (!add_tap(g, port, "capture-wire", "wire", err))
 		return false;
 	if (!cfg->net)
 		return true;
