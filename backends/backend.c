@@ -23,6 +23,17 @@ static const struct backend_kind kinds[] = {
 	  "listens on 127.0.0.1 unless an address is given, port 0 takes a free one and tells it",
 	  user_open },
 #endif
+#if HAVE_WS
+	{ "ws", "ws://HOST[:PORT]/[PATH][?token-file=FILE&...]",
+	  "a WebSocket relay: one Ethernet frame a binary message. token=TEXT or token-file=FILE is\n"
+	  "sent as bearer token; protocol=NAME asks for a subprotocol; ping=15s, timeout=30s (silence\n"
+	  "that counts as a loss), retry=30s (the longest pause between attempts), age=500ms (older\n"
+	  "frames are not sent), wait=5s (for the first connection; 0 starts without the relay),\n"
+	  "carrier=on shows the guest whether there is a connection", ws_open },
+	{ "wss", "wss://HOST[:PORT]/[PATH][?ca=FILE&...]",
+	  "as ws: with TLS. The certificate is checked against the system's store, or ca=FILE (PEM);\n"
+	  "verify=off trusts anybody", ws_open },
+#endif
 	{ NULL, NULL, NULL, NULL },
 };
 
