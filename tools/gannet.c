@@ -13,6 +13,7 @@
 
 #include "core/gannet.h"
 #include "tools/options.h"
+#include "tools/relay.h"
 #include "tools/screen.h"
 #include "tools/window.h"
 
@@ -199,6 +200,8 @@ int main(int argc, char **argv)
 	struct error err = { "" };
 	int code = 0;
 
+	if (argc > 1 && !strcmp(argv[1], "relay"))
+		return relay_main(argc - 1, argv + 1);
 	if (!options_parse(&options, argc, argv, &err)) {
 		options_finish(&options);
 		return complain(err.text);
