@@ -15,6 +15,12 @@ static const struct backend_kind kinds[] = {
 	  "host and belong to the same user. carrier=on: no carrier while nobody else is there.\n"
 	  "What the guest sends meets delay=TIME, jitter=TIME, loss=SHARE, dup=SHARE, reorder=SHARE,\n"
 	  "rate=10mbit, limit=BYTES on their way; seed=N repeats it", loopback_open },
+	{ "stream", "stream:unix:PATH or stream:tcp:HOST:PORT",
+	  "to a QEMU (-netdev stream, -netdev socket) or passt, or another gannet. server=on listens\n"
+	  "there, for one peer at a time; else wait=off begins without the peer, reconnect=off ends\n"
+	  "with it; carrier=on: the guest sees a pulled cable while there is none", stream_open },
+	{ "tap", "tap:NAME",
+	  "the host's interface NAME, made if that is permitted; up=on sets it up", tap_open },
 #if HAVE_SLIRP
 	{ "user", "user:[?net=10.0.2.0/24&hostfwd=tcp::2222-:22&...]",
 	  "a network of its own with DHCP, DNS, NAT and TFTP, no root (libslirp). net=, host=,\n"
@@ -33,6 +39,15 @@ static const struct backend_kind kinds[] = {
 	{ "wss", "wss://HOST[:PORT]/[PATH][?ca=FILE&...]",
 	  "as ws: with TLS. The certificate is checked against the system's store, or ca=FILE (PEM);\n"
 	  "verify=off trusts anybody", ws_open },
+#endif
+#if HAVE_PCAP
+	{ "pcap", "pcap:FILE or pcap:in=FILE[,out=FILE][?speed=max&...]",
+	  "capture files as the wire: what the guest sends is recorded in FILE or out=FILE, in=FILE\n"
+	  "(pcap or pcapng, Ethernet) is replayed to it, with its gaps, from the guest's first frame\n"
+	  "on. start=TIME begins that long after the machine's start instead; speed=2 doubles the\n"
+	  "pace, speed=max goes as fast as the guest takes frames; loop=N plays N times (0: for ever);\n"
+	  "filter=EXPR takes a part (pcap-filter(7)); max-gap=TIME cuts longer gaps (1 h). A name with\n"
+	  "'?' or ',' in it is given percent-encoded as pcap:?in=FILE&out=FILE", pcap_file_open },
 #endif
 	{ NULL, NULL, NULL, NULL },
 };
