@@ -145,7 +145,7 @@ static int attach(struct tap *t, struct error *err)
 		e = errno;
 		error_set(err, "/dev/net/tun: %s%s", strerror(e),
 			  e == ENOENT || e == ENODEV ? "; the kernel's module 'tun' is missing: modprobe tun" :
-						       "");
+			  e == EACCES || e == EPERM ? "; let users open it, as root: chmod 666 /dev/net/tun" : "");
 		return -1;
 	}
 	memcpy(ifr.ifr_name, t->name, sizeof(ifr.ifr_name));
