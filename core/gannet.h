@@ -53,7 +53,7 @@ struct gannet_nic {
 /* What a machine is made of. All strings are borrowed for the call that takes
  * the configuration. Fill it with gannet_config_init() first. */
 struct gannet_config {
-	uint64_t memory;        /* bytes of RAM, 1 MiB and up; default 256 MiB */
+	uint64_t memory;        /* bytes of RAM, 1 MiB and up; 0: 256 MiB */
 	const char *cpu;        /* model; NULL: the default one */
 	const char *engine;     /* "jit" or "interp"; NULL: jit if this build has it */
 
@@ -83,6 +83,18 @@ struct gannet_config {
 	uint64_t capture_rotate; /* start another file at this size; 0: never */
 	unsigned capture_files; /* keep this many; 0: all */
 
+	/* Continue a saved machine. What the image says of it need not be said again; what
+	 * is said and differs is refused, except where things are plugged into: net, mac
+	 * policy, serial, capture, engine. memory and cpu: 0 and NULL take the image's. */
+	const char *restore;    /* state image; NULL: none */
+	bool restore_force;     /* although a disk is not the one that was saved */
+	const char *mac_policy; /* "translate" (default): the guest keeps its address, the wire
+				   sees another; "preserve": both as saved; "new": the guest's
+				   card changes, too */
+	const char *instance;   /* wire addresses are derived from this text; NULL: random */
+	const char *clock;      /* "continue" (default): the guest's time goes on where it
+				   stopped; "host": its RTC is right */
+
 	bool debug_exit;        /* isa-debug-exit: a write ends the machine */
 	uint16_t debug_exit_port; /* default 0xf4 */
 	bool no_reboot;         /* a guest's reset, or triple fault, ends the machine */
@@ -98,7 +110,7 @@ struct gannet_config {
 	void *notify_opaque;
 };
 
-/** gannet_config_init - defaults: 256 MiB, no disks, no serial ports */
+/** gannet_config_init - defaults: no disks, no serial ports, no network cards */
 GANNET_API void gannet_config_init(struct gannet_config *cfg);
 
 /**
@@ -127,6 +139,9 @@ enum gannet_end {
 GANNET_API enum gannet_end gannet_run(struct gannet *g);
 /** gannet_quit - make gannet_run() return; any thread; async-signal-safe */
 GANNET_API void gannet_quit(struct gannet *g);
+/** gannet_call - run @fn in the thread of gannet_run() soon, between two instructions of the
+ *  guest; any thread. False if too many calls are waiting. */
+GANNET_API bool gannet_call(struct gannet *g, void (*fn)(void *opaque), void *opaque);
 /** gannet_exit_code - after GANNET_DEBUG_EXIT: (value << 1) | 1, as isa-debug-exit has it */
 GANNET_API int gannet_exit_code(const struct gannet *g);
 
@@ -140,6 +155,24 @@ GANNET_API const char *gannet_serial_info(const struct gannet *g, unsigned n);
 /** gannet_terminal - raw or as it was before, for a program that is stopped or dies
  *  while a character device has its terminal. Async-signal-safe. */
 GANNET_API void gannet_terminal(struct gannet *g, bool raw);
+
+/* ---- state images ---- */
+
+struct gannet_save_options {
+	bool compress;          /* with zstd: for shipping; such an image is not mapped but read */
+	/* Now and then while it takes long; bytes. NULL: nobody looks. */
+	void (*progress)(void *opaque, uint64_t done, uint64_t total);
+	void *opaque;
+};
+
+/**
+ * gannet_save - write the whole machine to a state image
+ * From a callback, or while gannet_run() does not run; the machine can go on afterwards.
+ * @o: NULL for the defaults. What was at @path is replaced when all is on the medium,
+ * and untouched if anything fails.
+ */
+GANNET_API bool gannet_save(struct gannet *g, const char *path,
+			    const struct gannet_save_options *o, char *why, size_t why_size);
 
 /* ---- a display ---- */
 

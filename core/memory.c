@@ -8,6 +8,7 @@
 #include "core/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -45,6 +46,7 @@ struct memory {
 	uint8_t *host;
 	uint64_t ram_size, total;
 	uint64_t rom_used; /* bytes of the ROM area given out */
+	bool from_image;   /* host is mapped from an image, not from fd */
 	uint8_t *flags;    /* one byte per RAM page */
 	struct memory_region *regions;
 	struct segment_entry *segs;
@@ -154,6 +156,95 @@ void memory_destroy(struct memory *mem)
 	free(mem->segs);
 	free(mem->flags);
 	free(mem);
+}
+
+bool memory_map_image(struct memory *mem, int fd, uint64_t offset, struct error *err)
+{
+	void *p = mmap(mem->host, mem->total, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, (off_t)offset);
+
+	if (p == MAP_FAILED) {
+		error_set(err, "cannot be mapped: %s", strerror(errno));
+		return false;
+	}
+	mem->from_image = true;
+	return true;
+}
+
+bool memory_clear(struct memory *mem, struct error *err)
+{
+	if (ftruncate(mem->fd, 0) == 0 && ftruncate(mem->fd, (off_t)mem->total) == 0)
+		return true;
+	error_set(err, "memory cannot be cleared: %s", strerror(errno));
+	return false;
+}
+
+/* The memfd knows which of its pages were ever touched. */
+static bool used_of_file(struct memory *mem,
+			 void (*run)(void *opaque, uint64_t first, uint64_t pages), void *opaque)
+{
+	off_t at = 0;
+
+	while (at < (off_t)mem->total) {
+		off_t data = lseek(mem->fd, at, SEEK_DATA);
+		off_t hole;
+
+		if (data < 0)
+			return errno == ENXIO; /* no more data */
+		hole = lseek(mem->fd, data, SEEK_HOLE);
+		if (hole < 0)
+			return false;
+		run(opaque, (uint64_t)data >> GUEST_PAGE_SHIFT,
+		    (uint64_t)(hole - data) >> GUEST_PAGE_SHIFT);
+		at = hole;
+	}
+	return true;
+}
+
+/* Pages of a private mapping that are present or swapped: Linux, pagemap, bits 63 and 62. */
+static bool used_of_mapping(struct memory *mem,
+			    void (*run)(void *opaque, uint64_t first, uint64_t pages), void *opaque)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t page = 0, pages = mem->total >> GUEST_PAGE_SHIFT;
+	uint64_t base = (uint64_t)mem->host >> GUEST_PAGE_SHIFT, entry[512];
+
+	while (fd >= 0 && page < pages) {
+		size_t want = MIN(ARRAY_SIZE(entry), pages - page);
+		ssize_t n = pread(fd, entry, want * 8, (off_t)((base + page) * 8));
+		size_t got = n / 8;
+
+		if (n < 8)
+			break;
+		for (size_t i = 0; i < got;) {
+			size_t start = i;
+
+			while (i < got && entry[i] >> 62)
+				i++;
+			if (i > start)
+				run(opaque, page + start, i - start);
+			else
+				i++;
+		}
+		page += got;
+	}
+	if (fd >= 0)
+		close(fd);
+	return page == pages;
+}
+
+bool memory_used(struct memory *mem, void (*run)(void *opaque, uint64_t first, uint64_t pages),
+		 void *opaque, struct error *err)
+{
+	if (mem->from_image ? used_of_mapping(mem, run, opaque) : used_of_file(mem, run, opaque))
+		return true;
+	error_set(err, "cannot find out which memory is in use: %s", strerror(errno));
+	return false;
+}
+
+uint64_t memory_total(const struct memory *mem)
+{
+	return mem->total;
 }
 
 uint64_t memory_ram_size(const struct memory *mem)

@@ -88,6 +88,25 @@ void memory_set_ops(struct memory *mem, struct memory_region *region,
 /** memory_rom_alloc - the next @size bytes of the ROM area as a RAM offset; UINT64_MAX if full */
 uint64_t memory_rom_alloc(struct memory *mem, uint64_t size);
 
+/**
+ * memory_map_image - show the content of a file instead of what RAM and ROM area hold
+ * @fd: borrowed; bytes @offset.. (page aligned) of it are the whole memory, copy-on-write:
+ *      pages are read when they are first touched, and writes stay in this process
+ * memory_fd() no longer has the content after this. For a machine that has not run yet.
+ */
+bool memory_map_image(struct memory *mem, int fd, uint64_t offset, struct error *err);
+/**
+ * memory_used - call @run for all stretches of RAM pages that may hold anything but zeros
+ * Pages of a mapped image that were not touched since are left out: they are still
+ * what the image says.
+ */
+bool memory_used(struct memory *mem, void (*run)(void *opaque, uint64_t first, uint64_t pages),
+		 void *opaque, struct error *err);
+/** memory_clear - all of RAM and ROM area becomes zero, and takes no memory of the host */
+bool memory_clear(struct memory *mem, struct error *err);
+/** memory_total - bytes of RAM and ROM area together */
+uint64_t memory_total(const struct memory *mem);
+
 /** memory_begin/commit - group changes; the list is rebuilt and listeners told once */
 void memory_begin(struct memory *mem);
 void memory_commit(struct memory *mem);

@@ -96,6 +96,7 @@ struct net_stage_ops {
 	void (*frame)(struct net_stage *s, enum net_dir dir, const uint8_t *frame, size_t len);
 	void (*destroy)(struct net_stage *s);
 	const struct state_field *fields;  /* as of struct device_ops; NULL: stateless */
+	size_t size;                       /* of the stage's struct, if it has fields */
 };
 
 struct net_stage {

@@ -489,7 +489,7 @@ static bool make_nics(struct board *b, const struct board_config *cfg, struct er
 		const struct board_nic *nic = &cfg->nic[i];
 		struct ne2000_config nc = {
 			.port = nic->port, .slot = nic->slot,
-			.rom = nic->rom, .rom_size = nic->rom_size,
+			.rom = nic->rom, .rom_size = nic->rom_size, .rom_blank = nic->rom_blank,
 			.iobase = nic->iobase ? nic->iobase : NE2K_IOBASE,
 			.irq = nic->irq ? nic->irq : NE2K_IRQ,
 		};

@@ -38,6 +38,7 @@ struct board_nic {
 	int slot;                  /* PCI; -1: the first free one from 5 on */
 	const void *rom;           /* PCI option ROM; copied; NULL: none */
 	size_t rom_size;
+	bool rom_blank;            /* its content comes from a state image: do not look */
 	uint16_t iobase;           /* ISA; 0: 0x300 */
 	uint8_t irq;               /* ISA; 0: 9 */
 };

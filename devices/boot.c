@@ -25,7 +25,12 @@ struct boot {
 	struct device base;
 	struct machine *machine; /* borrowed */
 	struct board *board;     /* borrowed */
-	struct boot_plan *plan;  /* owned */
+	struct boot_plan *plan;  /* owned; NULL: not read yet */
+	/* Instead of a plan: kernel, initrd, append; owned. */
+	char *later[3];
+	bool asleep;             /* resets are not for us yet */
+	void (*failed)(void *opaque, const char *why);
+	void *opaque;            /* borrowed */
 };
 
 void *boot_alloc(struct boot_plan *plan, size_t size, struct error *err)
@@ -238,10 +243,28 @@ static void enter_kernel(struct cpu *cpu, const struct boot_plan *plan)
 	mmu_flush(cpu, true);
 }
 
+static bool load_now(struct boot *b)
+{
+	struct boot_config cfg = { b->later[0], b->later[1], b->later[2] };
+	struct error err = { "" };
+
+	b->plan = boot_load(&cfg, memory_ram_size(b->machine->memory), &err);
+	if (b->plan) {
+		if (b->plan->rsdp)
+			store_le64(b->plan->rsdp, board_acpi_rsdp(b->board));
+		return true;
+	}
+	b->failed(b->opaque, err.text);
+	machine_end_with(b->machine, MACHINE_RESET_STOP, 0);
+	return false;
+}
+
 static void boot_reset(struct device *dev)
 {
 	struct boot *b = container_of(dev, struct boot, base);
 
+	if (b->asleep || (!b->plan && !load_now(b)))
+		return;
 	boot_firmware_setup(b->machine, b->board);
 	for (unsigned i = 0; i < b->plan->blob_count; i++)
 		write_blob(b->machine->memory, &b->plan->blobs[i]);
@@ -253,6 +276,8 @@ static void boot_destroy(struct device *dev)
 	struct boot *b = container_of(dev, struct boot, base);
 
 	boot_plan_destroy(b->plan);
+	for (unsigned i = 0; i < ARRAY_SIZE(b->later); i++)
+		free(b->later[i]);
 	free(b);
 }
 
@@ -279,5 +304,34 @@ bool boot_create(struct machine *m, struct board *board, struct boot_plan *plan,
 	if (plan->rsdp)
 		store_le64(plan->rsdp, board_acpi_rsdp(board));
 	machine_add(m, &b->base);
+	return true;
+}
+
+bool boot_create_later(struct machine *m, struct board *board, const struct boot_config *cfg,
+		       void (*failed)(void *opaque, const char *why), void *opaque,
+		       struct error *err)
+{
+	const char *const text[] = { cfg->kernel, cfg->initrd, cfg->append };
+	struct boot *b = calloc(1, sizeof(*b));
+
+	if (!b) {
+		error_set(err, "out of memory");
+		return false;
+	}
+	b->base.ops = &boot_ops;
+	b->machine = m;
+	b->board = board;
+	b->failed = failed;
+	b->opaque = opaque;
+	for (unsigned i = 0; i < ARRAY_SIZE(text); i++) {
+		if (!text[i] || (b->later[i] = strdup(text[i])))
+			continue;
+		error_set(err, "out of memory");
+		boot_destroy(&b->base);
+		return false;
+	}
+	b->asleep = true; /* machine_add() resets */
+	machine_add(m, &b->base);
+	b->asleep = false;
 	return true;
 }

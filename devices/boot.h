@@ -41,4 +41,14 @@ void boot_plan_destroy(struct boot_plan *plan); /* NULL is legal */
 bool boot_create(struct machine *m, struct board *board, struct boot_plan *plan,
 		 struct error *err);
 
+/**
+ * boot_create_later - the same device for a machine whose memory is restored: it does
+ *                     nothing until the guest reboots, and reads the files then
+ * @cfg: copied
+ * @failed: told in one line if they cannot be read then; the machine has ended
+ */
+bool boot_create_later(struct machine *m, struct board *board, const struct boot_config *cfg,
+		       void (*failed)(void *opaque, const char *why), void *opaque,
+		       struct error *err);
+
 #endif

@@ -20,6 +20,7 @@ struct ne2000_config {
 	const void *rom;            /* option ROM, copied; NULL: none. PCI ids of zero in
 				       its header are filled in, with the checksum */
 	size_t rom_size;
+	bool rom_blank;             /* its content comes from a state image: do not look */
 	/* ISA */
 	uint16_t iobase;            /* 0x200 to 0x3e0, a multiple of 0x20; usually 0x300 */
 	uint8_t irq;                /* ISA interrupt, for messages */

@@ -110,6 +110,8 @@ static bool attach_rom(struct ne2k_pci *s, const struct ne2000_config *cfg, stru
 	uint8_t *copy;
 	bool ok;
 
+	if (cfg->rom_blank)
+		return pci_bar_rom(&s->pci, cfg->rom, cfg->rom_size, "ne2k_pci-rom", err);
 	if (cfg->rom_size < ROM_HEADER_SIZE || load_le16(cfg->rom) != ROM_SIGNATURE) {
 		error_set(err, "ne2k_pci: not an option ROM: no 55 aa");
 		return false;

@@ -72,7 +72,20 @@ static void show_serials(const struct gannet *g)
 struct signals {
 	pthread_t thread;
 	struct gannet *machine;
+	const char *save; /* --save, or NULL */
 };
+
+static void save(void *opaque)
+{
+	struct signals *s = opaque;
+	char why[512], text[600];
+
+	if (gannet_save(s->machine, s->save, NULL, why, sizeof(why)))
+		snprintf(text, sizeof(text), "saved to %s", s->save);
+	else
+		snprintf(text, sizeof(text), "--save: %s", why);
+	notify(NULL, text);
+}
 
 static void *signals_wait(void *arg)
 {
@@ -85,11 +98,14 @@ static void *signals_wait(void *arg)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGCONT);
 	while (!sigwait(&set, &sig) && sig != SIGUSR1) {
 		if (sig == SIGCONT)
 			gannet_terminal(s->machine, true);
-		else
+		else if (sig == SIGUSR2 && s->save)
+			gannet_call(s->machine, save, s);
+		else if (sig != SIGUSR2)
 			gannet_quit(s->machine);
 	}
 	return NULL;
@@ -98,7 +114,7 @@ static void *signals_wait(void *arg)
 /* Before any other thread exists, so that all of them inherit the mask. */
 static void signals_block(void)
 {
-	static const int held[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCONT };
+	static const int held[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCONT };
 	sigset_t set;
 
 	sigemptyset(&set);
@@ -167,6 +183,7 @@ static int run(const struct options *o)
 	}
 	show_serials(g);
 	signals.machine = g;
+	signals.save = o->save;
 	if (pthread_create(&signals.thread, NULL, signals_wait, &signals)) {
 		code = complain("cannot start a thread");
 		goto out;

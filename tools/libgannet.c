@@ -27,6 +27,8 @@
 #include "devices/boot.h"
 #include "devices/i8042.h"
 #include "tools/libgannet_priv.h"
+#include "tools/libgannet_state.h"
+#include "tools/saved_config.h"
 
 enum { SHOW_INTERVAL_NS = NS_PER_S / 30, ROM_MAX = 16 << 20 };
 
@@ -58,7 +60,6 @@ static const char *const vga_rom_paths[] = {
 void gannet_config_init(struct gannet_config *cfg)
 {
 	*cfg = (struct gannet_config) {
-		.memory = 256 * MIB,
 		.debug_exit_port = 0xf4,
 	};
 }
@@ -174,7 +175,30 @@ static bool open_images(struct parts *p, const struct gannet_config *cfg, struct
 	return true;
 }
 
-static bool read_parts(struct parts *p, const struct gannet_config *cfg, struct error *err)
+/* A restored machine has its firmware in the image; what counts is how large it is. */
+static bool blank_firmware(struct parts *p, const struct restore *r, struct error *err)
+{
+	p->bios_size = restore_rom_size(r, "bios");
+	p->vga_rom_size = restore_rom_size(r, "vga");
+	p->bios = calloc(MAX(p->bios_size, 1), 1);
+	p->vga_rom = calloc(MAX(p->vga_rom_size, 1), 1);
+	if (!p->bios || !p->vga_rom) {
+		error_set(err, "out of memory");
+		return false;
+	}
+	if (!p->bios_size) {
+		free(p->bios);
+		p->bios = NULL;
+	}
+	if (!p->vga_rom_size) {
+		free(p->vga_rom);
+		p->vga_rom = NULL;
+	}
+	return true;
+}
+
+static bool read_parts(struct parts *p, const struct gannet_config *cfg, const struct restore *r,
+		       struct error *err)
 {
 	struct boot_config boot = { cfg->kernel, cfg->initrd, cfg->append };
 	const char *bad;
@@ -193,14 +217,17 @@ static bool read_parts(struct parts *p, const struct gannet_config *cfg, struct 
 		error_prefix(err, "-cpu %s", cfg->cpu);
 		return false;
 	}
-	if (cfg->kernel) {
+	if (r) {
+		if (!blank_firmware(p, r, err))
+			return false;
+	} else if (cfg->kernel) {
 		p->plan = boot_load(&boot, cfg->memory, err);
 		if (!p->plan)
 			return false;
 	} else if (!read_firmware(p, cfg, err)) {
 		return false;
 	}
-	return net_parts_read(&p->net, cfg, err) && open_images(p, cfg, err);
+	return net_parts_read(&p->net, cfg, r, err) && open_images(p, cfg, err);
 }
 
 static void parts_finish(struct parts *p)
@@ -317,39 +344,102 @@ static bool observe_engine(struct engine *e, const struct gannet_config *cfg, st
 	return true;
 }
 
-struct gannet *gannet_create(const struct gannet_config *cfg, char *why, size_t why_size)
+static void boot_failed(void *opaque, const char *why)
+{
+	struct gannet *g = opaque;
+
+	if (g->notify)
+		g->notify(g->notify_opaque, why);
+}
+
+/* What its images will say of the machine. */
+static bool remember_config(struct gannet *g, const struct gannet_config *cfg,
+			    const struct parts *parts, struct error *err)
+{
+	struct saved_config s = {
+		.cfg = *cfg, .bios_size = parts->bios_size, .vga_rom_size = parts->vga_rom_size,
+	};
+
+	if (!s.cfg.cpu)
+		s.cfg.cpu = cpu_model_find(NULL, NULL)->name;
+	for (unsigned i = 0; i < GANNET_NICS; i++)
+		s.nic_rom_size[i] = parts->net.nic[i].rom_size;
+	g->config_text = saved_config_write(&s, &g->config_len);
+	if (!g->config_text)
+		error_set(err, "out of memory");
+	return g->config_text != NULL;
+}
+
+static bool make_machine(struct gannet *g, const struct gannet_config *cfg, struct restore *r,
+			 struct parts *parts, struct error *err)
 {
 	struct machine_config mc = {
 		.ram_size = cfg->memory,
 		.engine = cfg->engine ? cfg->engine : HAVE_JIT ? "jit" : "interp",
 		.cpu = cfg->cpu,
 	};
+	struct boot_config boot = { cfg->kernel, cfg->initrd, cfg->append };
+
+	if (!read_parts(parts, cfg, r, err) || !remember_config(g, cfg, parts, err))
+		return false;
+	g->machine = machine_create(&mc, err);
+	if (!g->machine || !observe_engine(g->machine->engine, cfg, err))
+		return false;
+	g->machine->no_reboot = cfg->no_reboot;
+	g->machine->trace.mask = parts->trace_mask;
+	if (!open_chardevs(g, cfg, err) || !net_create(g, &parts->net, cfg, err) ||
+	    !make_board(g, parts, cfg, err))
+		return false;
+	if (r && cfg->kernel &&
+	    !boot_create_later(g->machine, g->board, &boot, boot_failed, g, err))
+		return false;
+	return !r || restore_machine(r, g, err);
+}
+
+struct gannet *gannet_create(const struct gannet_config *ask, char *why, size_t why_size)
+{
 	struct gannet *g = calloc(1, sizeof(*g));
 	struct error err = { "out of memory" };
+	struct gannet_config cfg = *ask;
 	struct parts parts = { 0 };
+	struct restore *r = NULL;
+	bool ok = g != NULL;
 
-	if (!g || !read_parts(&parts, cfg, &err))
-		goto fail;
-	g->notify = cfg->notify;
-	g->notify_opaque = cfg->notify_opaque;
-	g->machine = machine_create(&mc, &err);
-	if (!g->machine)
-		goto fail;
-	if (!observe_engine(g->machine->engine, cfg, &err))
-		goto fail;
-	g->machine->no_reboot = cfg->no_reboot;
-	g->machine->trace.mask = parts.trace_mask;
-	if (!open_chardevs(g, cfg, &err) || !net_create(g, &parts.net, cfg, &err) ||
-	    !make_board(g, &parts, cfg, &err))
-		goto fail;
+	if (ok) {
+		g->notify = cfg.notify;
+		g->notify_opaque = cfg.notify_opaque;
+	}
+	if (ok && cfg.restore) {
+		r = restore_open(cfg.restore, ask, &err);
+		ok = r != NULL;
+		if (ok)
+			cfg = *restore_config(r);
+		else
+			error_prefix(&err, "--restore");
+	} else if (!cfg.memory) {
+		cfg.memory = 256 * MIB;
+	}
+	ok = ok && make_machine(g, &cfg, r, &parts, &err);
 	parts_finish(&parts);
-	return g;
-fail:
-	parts_finish(&parts);
+	restore_close(r);
+	if (ok)
+		return g;
 	gannet_destroy(g);
 	if (why)
 		snprintf(why, why_size, "%s", err.text);
 	return NULL;
+}
+
+bool gannet_save(struct gannet *g, const char *path, const struct gannet_save_options *o,
+		 char *why, size_t why_size)
+{
+	static const struct gannet_save_options defaults = { .compress = false };
+	struct error err = { "" };
+	bool ok = state_save(g, path, o ? o : &defaults, &err);
+
+	if (!ok && why)
+		snprintf(why, why_size, "%s", err.text);
+	return ok;
 }
 
 void gannet_destroy(struct gannet *g)
@@ -366,6 +456,8 @@ void gannet_destroy(struct gannet *g)
 	chardev_close(g->firmware_log);
 	net_finish(g);
 	machine_destroy(g->machine);
+	free(g->config_text);
+	free(g->image_extent);
 	free(g);
 }
 
@@ -384,6 +476,11 @@ enum gannet_end gannet_run(struct gannet *g)
 void gannet_quit(struct gannet *g)
 {
 	machine_quit(g->machine);
+}
+
+bool gannet_call(struct gannet *g, void (*fn)(void *opaque), void *opaque)
+{
+	return loop_post(g->machine->loop, fn, opaque);
 }
 
 int gannet_exit_code(const struct gannet *g)

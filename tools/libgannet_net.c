@@ -12,6 +12,7 @@
 #include "core/machine.h"
 #include "core/util.h"
 #include "tools/libgannet_priv.h"
+#include "tools/libgannet_state.h"
 #include "translate/capture.h"
 #include "translate/mac.h"
 
@@ -37,9 +38,46 @@ static bool parse_mac(const char *text, const char *what, unsigned n, uint8_t ma
 	return true;
 }
 
-static bool read_nic(struct net_parts *p, unsigned n, const struct gannet_nic *cfg,
+/* The same address for the same text, whatever the machine: an instance of a fleet. */
+static void derive_mac(const char *instance, unsigned n, uint8_t mac[NET_MAC_SIZE])
+{
+	uint64_t hash = 0xcbf29ce484222325 + n; /* FNV-1a, 64 bits, finished by splitmix64's mixer */
+
+	for (const char *p = instance; *p; p++)
+		hash = (hash ^ (uint8_t)*p) * 0x100000001b3;
+	hash = (hash ^ hash >> 30) * 0xbf58476d1ce4e5b9;
+	hash = (hash ^ hash >> 27) * 0x94d049bb133111eb;
+	hash ^= hash >> 31;
+	memcpy(mac, &hash, NET_MAC_SIZE);
+	mac[0] = (mac[0] & 0xfc) | 0x02; /* locally administered, one station */
+}
+
+/* An option ROM that looks like one; what it says comes with the memory. */
+static bool make_rom(struct net_parts *p, unsigned n, const struct restore *restore,
 		     struct error *err)
 {
+	char name[8];
+	size_t size;
+
+	snprintf(name, sizeof(name), "nic%u", n);
+	size = restore_rom_size(restore, name);
+	if (!size)
+		return true;
+	p->rom[n] = calloc(1, size);
+	if (!p->rom[n]) {
+		error_set(err, "out of memory");
+		return false;
+	}
+	p->nic[n].rom = p->rom[n];
+	p->nic[n].rom_size = size;
+	p->nic[n].rom_blank = true;
+	return true;
+}
+
+static bool read_nic(struct net_parts *p, unsigned n, const struct gannet_config *whole,
+		     struct error *err)
+{
+	const struct gannet_nic *cfg = &whole->nic[n];
 	struct board_nic *nic = &p->nic[n];
 	bool isa = cfg->model && !strcmp(cfg->model, "ne2k_isa");
 
@@ -64,7 +102,9 @@ static bool read_nic(struct net_parts *p, unsigned n, const struct gannet_nic *c
 	nic->mac[NET_MAC_SIZE - 1] += n;
 	if (cfg->mac && !parse_mac(cfg->mac, "mac", n, nic->mac, err))
 		return false;
-	if (cfg->wire_mac ? !strcmp(cfg->wire_mac, "random") : !cfg->mac)
+	if (whole->instance && !cfg->wire_mac)
+		derive_mac(whole->instance, n, p->wire_mac[n]);
+	else if (cfg->wire_mac ? !strcmp(cfg->wire_mac, "random") : !cfg->mac)
 		net_mac_random(p->wire_mac[n]);
 	else if (!cfg->wire_mac)
 		memcpy(p->wire_mac[n], nic->mac, NET_MAC_SIZE);
@@ -81,14 +121,15 @@ static bool read_nic(struct net_parts *p, unsigned n, const struct gannet_nic *c
 	return true;
 }
 
-bool net_parts_read(struct net_parts *p, const struct gannet_config *cfg, struct error *err)
+bool net_parts_read(struct net_parts *p, const struct gannet_config *cfg,
+		    const struct restore *restore, struct error *err)
 {
 	if (cfg->nics > GANNET_NICS) {
 		error_set(err, "%u network cards; there is room for %d", cfg->nics, GANNET_NICS);
 		return false;
 	}
 	for (unsigned i = 0; i < cfg->nics; i++) {
-		if (!read_nic(p, i, &cfg->nic[i], err))
+		if (!read_nic(p, i, cfg, err) || (restore && !make_rom(p, i, restore, err)))
 			return false;
 		for (unsigned k = 0; k < i; k++) {
 			if (memcmp(p->nic[i].mac, p->nic[k].mac, NET_MAC_SIZE))

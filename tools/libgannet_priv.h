@@ -11,6 +11,8 @@
 
 struct capture;
 struct chardev;
+struct image_extent;
+struct restore;
 
 struct gannet {
 	struct machine *machine;
@@ -23,6 +25,11 @@ struct gannet {
 	unsigned ports;
 	struct backend_env backend_env;
 	struct capture *capture;
+
+	char *config_text;                /* section "config" of its images */
+	size_t config_len;
+	struct image_extent *image_extent; /* what of memory comes from the image it was */
+	size_t image_extents;              /* restored from */
 
 	void (*notify)(void *opaque, const char *text);
 	void *notify_opaque;
@@ -47,8 +54,10 @@ struct net_parts {
 /** read_rom - a ROM image of up to 16 MiB; the caller frees it */
 uint8_t *read_rom(const char *path, size_t *size, struct error *err);
 
-/** net_parts_read - check what @cfg says of cards, read their ROMs */
-bool net_parts_read(struct net_parts *p, const struct gannet_config *cfg, struct error *err);
+/** net_parts_read - check what @cfg says of cards, read their ROMs; a restored machine has
+ *  its ROMs in the image: @restore says how large they are */
+bool net_parts_read(struct net_parts *p, const struct gannet_config *cfg,
+		    const struct restore *restore, struct error *err);
 void net_parts_finish(struct net_parts *p);
 /** net_create - ports with stages and backends; @p->nic gets its ports */
 bool net_create(struct gannet *g, struct net_parts *p, const struct gannet_config *cfg,

@@ -21,6 +21,7 @@ enum option_id {
 	OPT_HDA, OPT_HDB, OPT_HDC, OPT_HDD, OPT_CDROM, OPT_FDA, OPT_FDB, OPT_SNAPSHOT, OPT_READ_ONLY,
 	OPT_NOGRAPHIC, OPT_DISPLAY, OPT_SERIAL, OPT_DEBUGCON, OPT_DEVICE,
 	OPT_NET, OPT_NIC, OPT_NETDEV, OPT_CAPTURE, OPT_CAPTURE_SIZE,
+	OPT_RESTORE, OPT_SAVE, OPT_MAC, OPT_INSTANCE, OPT_CLOCK, OPT_FORCE,
 	OPT_NO_REBOOT, OPT_NO_ACPI,
 	OPT_TRACE, OPT_TRACE_FILE, OPT_STATS, OPT_PERF_MAP, OPT_FIRMWARE_LOG,
 	OPT_HELP, OPT_VERSION,
@@ -63,6 +64,12 @@ static const struct option_row rows[OPT_COUNT] = {
 	[OPT_NETDEV] = { "netdev", "TYPE,id=ID", NULL },
 	[OPT_CAPTURE] = { "capture", "FILE", "record frames on both sides of the MAC translator: pcapng,\nor classic pcap if FILE ends in .pcap" },
 	[OPT_CAPTURE_SIZE] = { "capture-size", "SIZE[,N]", "begin another capture file at SIZE (64M), keep the last N" },
+	[OPT_RESTORE] = { "restore", "FILE", "continue a saved machine; what the image says need not be said again" },
+	[OPT_SAVE] = { "save", "FILE", "on SIGUSR2: save the machine to FILE and go on" },
+	[OPT_MAC] = { "mac", "POLICY", "of a restored machine: translate (the guest keeps its address, the\nwire sees another; default), preserve, or new (the card changes, too)" },
+	[OPT_INSTANCE] = { "instance", "ID", "derive the addresses on the wire from this text" },
+	[OPT_CLOCK] = { "clock", "WHICH", "of a restored machine: continue (default) or host (its RTC is right)" },
+	[OPT_FORCE] = { "force", NULL, "restore although a disk changed since" },
 	[OPT_NO_REBOOT] = { "no-reboot", NULL, "end instead of rebooting" },
 	[OPT_NO_ACPI] = { "no-acpi", NULL, "no ACPI tables" },
 	[OPT_TRACE] = { "d", "LIST", "trace, e.g. int,mmu; \"help\" lists the channels" },
@@ -281,6 +288,16 @@ static bool expect(const struct option_row *row, const char *value, struct error
 	return false;
 }
 
+static bool one_of(const char *option, const char *value, const char *a, const char *b,
+		   const char *c, struct error *err)
+{
+	if (!strcmp(value, a) || !strcmp(value, b) || (c && !strcmp(value, c)))
+		return true;
+	error_set(err, "%s %s: unknown; there are %s%s%s and %s", option, value, a, c ? ", " : "",
+		  c ? b : "", c ? c : b);
+	return false;
+}
+
 static bool add_serial(struct options *o, const char *spec, unsigned *count, struct error *err)
 {
 	if (*count == GANNET_SERIALS) {
@@ -351,6 +368,16 @@ static bool apply(struct options *o, enum option_id id, const char *value, bool 
 		return o->net_help || net_option_url(&o->net, value, err);
 	case OPT_NIC: return net_option_nic(&o->net, value, err);
 	case OPT_NETDEV: return net_option_netdev(&o->net, value, err);
+	case OPT_RESTORE: c->restore = value; return true;
+	case OPT_SAVE: o->save = value; return true;
+	case OPT_MAC:
+		c->mac_policy = value;
+		return one_of("--mac", value, "translate", "preserve", "new", err);
+	case OPT_INSTANCE: c->instance = value; return true;
+	case OPT_CLOCK:
+		c->clock = value;
+		return one_of("--clock", value, "continue", "host", NULL, err);
+	case OPT_FORCE: c->restore_force = true; return true;
 	case OPT_CAPTURE: c->capture = value; return true;
 	case OPT_CAPTURE_SIZE: return parse_capture_size(c, value, err);
 	case OPT_NO_REBOOT: c->no_reboot = true; return true;
@@ -405,6 +432,11 @@ static bool settle(struct options *o, bool nographic, unsigned serials, struct e
 	struct gannet_config *c = &o->config;
 	const char *terminal_user = NULL;
 
+	if (!c->restore && (c->mac_policy || c->clock || c->restore_force)) {
+		error_set(err, "--%s without --restore: it is about restored machines",
+			  c->mac_policy ? "mac" : c->clock ? "clock" : "force");
+		return false;
+	}
 	if (!c->kernel && (c->initrd || c->append)) {
 		error_set(err, "-%s without -kernel: there is nothing to pass it to",
 			  c->initrd ? "initrd" : "append");
@@ -545,7 +577,7 @@ void options_help(FILE *out)
 		if (!text)
 			continue;
 		snprintf(left, sizeof(left), "%s%s%s%s", strlen(row->name) > 3 &&
-			 (id == OPT_ENGINE || id == OPT_READ_ONLY || (id >= OPT_NET && id <= OPT_CAPTURE_SIZE) || id >= OPT_STATS) ? "--" : "-", row->name,
+			 (id == OPT_ENGINE || id == OPT_READ_ONLY || (id >= OPT_NET && id <= OPT_FORCE) || id >= OPT_STATS) ? "--" : "-", row->name,
 			 row->value ? " " : "", row->value ? row->value : "");
 		fprintf(out, "  %-18s ", left);
 		for (; *text; text++) {

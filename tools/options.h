@@ -15,6 +15,7 @@ struct options {
 	enum display_kind display;
 	const char *trace_file; /* -D; NULL: stderr */
 	bool stats;
+	const char *save; /* --save: where SIGUSR2 saves to */
 	/* Asked for instead of a machine. */
 	bool help, version, cpu_help, trace_help, net_help;
 	struct net_options net; /* config.nic points into it */
