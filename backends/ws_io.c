@@ -416,6 +416,7 @@ static void connected(struct ws_io *io, struct lws *wsi)
 		net_count(&io->counter[WS_RECONNECTS]);
 	io->ever_connected = true;
 	io->shown_down = false;
+	__atomic_store_n(&io->connected, true, __ATOMIC_SEQ_CST);
 	pthread_mutex_lock(&io->lock);
 	io->state = WS_CONNECTED;
 	io->since = io->connected_at;
@@ -425,7 +426,6 @@ static void connected(struct ws_io *io, struct lws *wsi)
 	push_event(io, true, "");
 	pthread_cond_broadcast(&io->changed);
 	pthread_mutex_unlock(&io->lock);
-	__atomic_store_n(&io->connected, true, __ATOMIC_SEQ_CST);
 	tell(io);
 	schedule_check(io);
 	pause_if_full(io, wsi);
@@ -723,6 +723,18 @@ static void say_goodbye(struct ws_io *io)
 	}
 }
 
+/* What is left to close is closed without us. */
+static void let_go(struct ws_io *io)
+{
+	__atomic_store_n(&io->connected, false, __ATOMIC_SEQ_CST);
+	io->wsi = NULL;
+	io->attempting = false;
+	lws_sul_cancel(&io->attempt_timer);
+	lws_sul_cancel(&io->deadline_timer);
+	lws_sul_cancel(&io->ping_timer);
+	lws_sul_cancel(&io->age_timer);
+}
+
 static void *run(void *opaque)
 {
 	struct ws_io *io = opaque;
@@ -734,6 +746,7 @@ static void *run(void *opaque)
 			break;
 	}
 	say_goodbye(io);
+	let_go(io);
 	pthread_mutex_lock(&io->lock);
 	io->context = NULL;
 	pthread_mutex_unlock(&io->lock);

@@ -55,9 +55,10 @@ static void say_member(const char *key, const char *text)
 {
 	printf("\"%s\": \"", key);
 	for (; *text; text++) {
-		if (*text == '"' || *text == '\\')
-			putchar('\\');
-		putchar(*text);
+		if (*text == '"' || *text == '\\' || (unsigned char)*text < ' ')
+			printf("\\u%04x", *text);
+		else
+			putchar(*text);
 	}
 	printf("\"}\n");
 	fflush(stdout);
