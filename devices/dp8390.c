@@ -223,7 +223,10 @@ static void write_cr(struct dp8390 *c, uint8_t v)
 		dp8390_abort_transmit(c);
 		c->isr |= ISR_RST;
 	}
-	/* TXP cannot be taken back by writing 0; STP has been seen to. */
+	/* Neither starting nor stopping changes nothing: drivers leave both out while
+	 * they select a page. TXP cannot be taken back; STP has been seen to. */
+	if (!(v & (CR_STP | CR_STA)))
+		v |= c->cr & (CR_STP | CR_STA);
 	c->cr = (v & ~CR_TXP) | (c->cr & CR_TXP);
 	if (dp8390_started(c))
 		c->isr &= ~ISR_RST;
@@ -417,8 +420,17 @@ static uint8_t read_register(struct dp8390 *c, unsigned reg)
 	}
 }
 
+static void trace_write(const struct dp8390 *c, unsigned reg, uint8_t v)
+{
+	if (c->nic.port && trace_on(c->nic.port->trace, TRACE_NET))
+		trace_print(c->nic.port->trace, TRACE_NET,
+			    "dp8390: page %u register %x = %02x; ISR %02x CURR %02x BNRY %02x",
+			    c->cr >> CR_PAGE_SHIFT, reg, v, c->isr, c->curr, c->bnry);
+}
+
 static void write_register(struct dp8390 *c, unsigned reg, uint8_t v)
 {
+	trace_write(c, reg, v);
 	if (reg == CR) {
 		write_cr(c, v);
 		return;

@@ -301,6 +301,10 @@ void dp8390_receive(struct net_nic *nic, const uint8_t *frame, size_t len)
 	}
 	c->rsr |= RSR_PRX;
 	store_frame(c, frame, len, next);
+	if (c->nic.port && trace_on(c->nic.port->trace, TRACE_NET))
+		trace_print(c->nic.port->trace, TRACE_NET,
+			    "dp8390: %zu bytes to pages %02x-%02x; BNRY %02x", len, c->curr, next,
+			    c->bnry);
 	c->curr = next;
 	dp8390_raise(c, ISR_PRX);
 }
