@@ -227,6 +227,9 @@ static bool link_take(struct lan_peer *p, const uint8_t *frame, size_t len)
 	bool ring;
 
 	if (!shared_ring_push(&l->out, frame, len, &ring)) {
+		/* Who moved our end of the ring is thrown out, but not from in here. */
+		if (l->out.bad)
+			timer_arm(&l->member->more, loop_now(l->member->base.port->loop));
 		if (l->out.bad || shared_ring_want_room(&l->out, len) ||
 		    !shared_ring_push(&l->out, frame, len, &ring))
 			return false;
@@ -270,8 +273,8 @@ static void link_drain(struct link *l)
 	if (shared_ring_popped(&l->in))
 		bell(l);
 	m->draining = false;
-	if (l->in.bad && l->fd >= 0)
-		link_refuse(l, "what it writes is no frame");
+	if ((l->in.bad || l->out.bad) && l->fd >= 0)
+		link_refuse(l, "what it writes into the shared memory makes no sense");
 	else if (l->fd < 0 && shared_ring_empty(&l->in))
 		link_free(l);
 	else if (!budget)

@@ -19,7 +19,7 @@ static int hex_value(char c)
 }
 
 /* A decoded copy of @len bytes; NULL if a '%' is not followed by two digits, or decodes
- * to a NUL. */
+ * to a NUL. In "1%" it is a percentage: a number and '%' at the end stay as they are. */
 static char *decode(const char *text, size_t len)
 {
 	char *out = malloc(len + 1), *p = out;
@@ -27,7 +27,7 @@ static char *decode(const char *text, size_t len)
 	for (size_t i = 0; out && i < len; i++) {
 		int high, low;
 
-		if (text[i] != '%') {
+		if (text[i] != '%' || (i && i + 1 == len && text[i - 1] >= '0' && text[i - 1] <= '9')) {
 			*p++ = text[i];
 			continue;
 		}
