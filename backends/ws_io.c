@@ -270,6 +270,7 @@ static void connect_next(lws_sorted_usec_list_t *timer)
 
 	io->next_address++;
 	io->attempting = true;
+	io->tcp_connected = false;
 	io->refusal[0] = io->reason[0] = '\0';
 	lws_sul_schedule(io->context, 0, &io->deadline_timer, deadline, ATTEMPT_S * LWS_USEC_PER_SEC);
 	if (!lws_client_connect_via_info(&info))
@@ -319,30 +320,51 @@ static void printable(char *text)
 	}
 }
 
+/* What libwebsockets says of a failed handshake, for people. */
+static void explain_handshake(const char *said, size_t len, char *why, size_t size)
+{
+	static const struct {
+		const char *begins, *text;
+	} known[] = {
+		{ "problems parsing header", "no WebSocket there: its answer is no HTTP" },
+		{ "read failed", "it closed the connection during the handshake" },
+		{ "Peer hung up", "it closed the connection during the handshake" },
+		{ "closed before established", "it closed the connection during the handshake" },
+		{ "connect SYSCALL", "it closed the connection during the TLS handshake" },
+	};
+	const char *tls;
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		if (len >= strlen(known[i].begins) &&
+		    !memcmp(said, known[i].begins, strlen(known[i].begins))) {
+			snprintf(why, size, "%s", known[i].text);
+			return;
+		}
+	}
+	if (len > 4 && !memcmp(said, "HS: ", 4))
+		snprintf(why, size, "no WebSocket there: %.*s", (int)MIN(len - 4, 100), said + 4);
+	else if (len > 11 && !memcmp(said, "connect SSL", 11) && (tls = ws_tls_reason()))
+		snprintf(why, size, "no TLS with it: %.100s", tls);
+	else
+		snprintf(why, size, "no connection: %.*s", (int)MIN(len, 100), said);
+}
+
 static void explain(struct ws_io *io, struct lws *wsi, const char *said, size_t len, char *why,
 		    size_t size)
 {
 	unsigned status = lws_http_client_http_response(wsi);
 
-	if (!said)
-		len = 0;
-	if (io->refusal[0]) {
+	if (io->refusal[0])
 		snprintf(why, size, "%s", io->refusal);
-	} else if (status == 401 || status == 403) {
+	else if (!io->tcp_connected)
+		probe(io, why, size);
+	else if (status == 401 || status == 403)
 		snprintf(why, size, "%s (HTTP %u)", io->config.bearer ? "token refused" :
 			 "a token is needed: token-file=FILE or token=TEXT", status);
-	} else if (status && status != 101) {
+	else if (status && status != 101)
 		snprintf(why, size, "no WebSocket there: it answered HTTP %u", status);
-	} else if (len && !io->in_message && lws_get_socket_fd(wsi) < 0) {
-		probe(io, why, size);
-	} else if (!len || strstr(said, "onnect failed") || strstr(said, "onnect 3") ||
-		   strstr(said, "nable to connect") || strstr(said, "conn fail")) {
-		probe(io, why, size);
-	} else if (!strncmp(said, "HS: ", 4)) {
-		snprintf(why, size, "no WebSocket there: %.*s", (int)MIN(len - 4, 100), said + 4);
-	} else {
-		snprintf(why, size, "%.*s", (int)MIN(len, 120), said);
-	}
+	else
+		explain_handshake(said ? said : "", said ? len : 0, why, size);
 	printable(why);
 }
 
@@ -620,6 +642,10 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 	case LWS_CALLBACK_RAW_RX_FILE:
 		queue_event(io, wsi);
 		return 0;
+	case LWS_CALLBACK_WSI_CREATE:
+		if (ours)
+			io->tcp_connected = true;
+		return 0;
 	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
 		return ours ? add_token(io, wsi, in, len) : -1;
 	case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
@@ -663,7 +689,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 		return 0;
 	case LWS_CALLBACK_WSI_DESTROY:
 		if (ours && io->attempting)
-			attempt_failed(io, "closed during the handshake");
+			attempt_failed(io, "it closed the connection during the handshake");
 		else if (ours)
 			lost(io, "connection closed");
 		return 0;

@@ -89,6 +89,7 @@ struct ws_io {
 	char address[WS_ADDRESSES][WS_ADDRESS_SIZE];
 	unsigned addresses, next_address;
 	bool attempting;          /* from the start of an attempt to its end */
+	bool tcp_connected;       /* the attempt came that far */
 	bool shown_down;          /* the user knows that there is no connection */
 	bool ever_connected;
 	bool paused;              /* nothing is read: `in` is full */
@@ -122,5 +123,7 @@ void ws_config_free(struct ws_config *config);
 /** ws_tls_create - an SSL_CTX that trusts @ca, or the system's store if NULL */
 void *ws_tls_create(struct ws_io *io, const char *ca, struct error *err);
 void ws_tls_destroy(void *ssl_ctx);
+/** ws_tls_reason - of the last failure in this thread; NULL if there is none */
+const char *ws_tls_reason(void);
 
 #endif

@@ -106,3 +106,10 @@ void ws_tls_destroy(void *ssl_ctx)
 {
 	SSL_CTX_free(ssl_ctx);
 }
+
+const char *ws_tls_reason(void)
+{
+	unsigned long code = ERR_peek_last_error();
+
+	return code ? ERR_reason_error_string(code) : NULL;
+}

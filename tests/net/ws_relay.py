@@ -216,7 +216,9 @@ def test_tls():
             refused(s.port, "self-signed", ca, scheme="wss", host="localhost")
             with client(s.port, f"ca={folder}/self.pem", "wss", "localhost") as c:
                 check(c.open, c.error)
-    with Server(echo) as s:  # no TLS there
+    with Server(lambda conn: conn.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as s:
+        refused(s.port, "no TLS with it", scheme="wss")
+    with Server(echo) as s:  # waits for more of a line of HTTP
         refused(s.port, "no answer", "wait=500ms", scheme="wss")
 
 
@@ -288,10 +290,10 @@ def test_no_websocket():
                  "Content-Length: 0\r\n\r\n".encode(), "HTTP 302"),
                 (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                  b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n", "no WebSocket there"),
-                (b"\x00\xff\xfe garbage \x80" * 50, ""),
-                (b"SSH-2.0-OpenSSH_9.2\r\n", ""),
-                (b"A" * 100000, ""),
-                (b"", "")):
+                (b"\x00\xff\xfe garbage \x80" * 50, "handshake"),
+                (b"SSH-2.0-OpenSSH_9.2\r\n", "handshake"),
+                (b"A" * 100000, "no HTTP"),
+                (b"", "it closed the connection during the handshake")):
             with Server(say(data)) as s:
                 refused(s.port, want, "wait=3&token=geheim", within=3.5)
         check(not redirected, "a redirect was followed, with the token")
