@@ -16,6 +16,7 @@
 
 enum {
 	BUFFER_SIZE = 256 * 1024,
+	RECORDS_MAX = 8192,
 	FLUSH_NS = 100000000,
 	RETRY_NS = 1000000000,
 };
@@ -36,7 +37,9 @@ struct record_file {
 
 	uint8_t *buffer;
 	size_t used;
-	uint64_t held;       /* records that end in the buffer */
+	uint32_t *ends;      /* where in it each record ends */
+	unsigned records;
+	unsigned held;       /* of them not the header's */
 	uint64_t offset;     /* size of the file: whole records */
 	uint64_t rotate_at;  /* the size that starts the next file */
 	struct timer timer;  /* armed only while something is unwritten */
@@ -127,14 +130,36 @@ static ssize_t write_quietly(int fd, const uint8_t *data, size_t size)
 
 static void written(struct record_file *f, size_t n)
 {
+	unsigned gone = 0;
+
+	while (gone < f->records && f->ends[gone] <= n)
+		gone++;
+	f->records -= gone;
+	for (unsigned i = 0; i < f->records; i++)
+		f->ends[i] = f->ends[i + gone] - n;
+	f->held = MIN(f->held, f->records);
 	memmove(f->buffer, f->buffer + n, f->used - n);
 	f->offset += n;
 	f->used -= n;
-	if (!f->used)
-		f->held = 0;
 }
 
-/* All of the buffer or nothing. */
+static void forget(struct record_file *f)
+{
+	f->used = 0;
+	f->records = f->held = 0;
+}
+
+/* The end of the last record in the first @n bytes. */
+static size_t whole(const struct record_file *f, size_t n)
+{
+	size_t end = 0;
+
+	for (unsigned i = 0; i < f->records && f->ends[i] <= n; i++)
+		end = f->ends[i];
+	return end;
+}
+
+/* All of the buffer, or as many records as there is room for. */
 static bool write_regular(struct record_file *f)
 {
 	size_t done = 0;
@@ -145,6 +170,7 @@ static bool write_regular(struct record_file *f)
 		if (n <= 0) {
 			int error = n < 0 ? errno : ENOSPC;
 
+			written(f, whole(f, done));
 			/* Should the cut fail, the next attempt writes over the rest. */
 			if (ftruncate(f->fd, f->offset) < 0)
 				error = errno;
@@ -172,7 +198,7 @@ static bool write_stream(struct record_file *f)
 			close(f->fd);
 			f->fd = -1;
 			f->lost += f->held;
-			f->used = f->held = 0;
+			forget(f);
 			stall(f, "nobody reads it");
 		} else if (n == 0 || errno != EAGAIN) {
 			stall(f, n == 0 ? "it takes no more" : strerror(errno));
@@ -255,7 +281,6 @@ static void begin(struct record_file *f)
 	f->starting = true;
 	f->cfg.begin(f->cfg.opaque, f);
 	f->starting = false;
-	f->held = 0; /* headers are no loss */
 }
 
 static void end(struct record_file *f)
@@ -264,9 +289,8 @@ static void end(struct record_file *f)
 	if (f->cfg.end)
 		f->cfg.end(f->cfg.opaque, f);
 	f->starting = false;
-	f->held = 0;
 	write_buffer(f);
-	f->used = 0;
+	forget(f);
 }
 
 /* A FIFO whose reader was missing. */
@@ -299,7 +323,8 @@ struct record_file *record_file_create(struct loop *loop, const struct record_fi
 	f->current_size = strlen(cfg->path) + 24;
 	f->current = malloc(f->current_size);
 	f->buffer = malloc(BUFFER_SIZE);
-	if (!f->path || !f->current || !f->buffer)
+	f->ends = calloc(RECORDS_MAX, sizeof(*f->ends));
+	if (!f->path || !f->current || !f->buffer || !f->ends)
 		goto no_memory;
 	f->cfg.path = f->path;
 	strcpy(f->current, f->path);
@@ -331,6 +356,7 @@ fail:
 			timer_disarm(&f->timer);
 		if (f->fd >= 0)
 			close(f->fd);
+		free(f->ends);
 		free(f->buffer);
 		free(f->current);
 		free(f->path);
@@ -348,6 +374,7 @@ void record_file_destroy(struct record_file *f)
 		end(f);
 	if (f->fd >= 0)
 		close(f->fd);
+	free(f->ends);
 	free(f->buffer);
 	free(f->current);
 	free(f->path);
@@ -405,6 +432,11 @@ static void rotate(struct record_file *f)
 
 /* ---- records ---- */
 
+static bool has_room(const struct record_file *f, size_t size)
+{
+	return f->used + size <= BUFFER_SIZE && f->records < RECORDS_MAX;
+}
+
 uint8_t *record_file_reserve(struct record_file *f, size_t size)
 {
 	if (f->fd < 0 && !reopen(f)) {
@@ -413,9 +445,9 @@ uint8_t *record_file_reserve(struct record_file *f, size_t size)
 	}
 	if (!f->starting && f->offset + f->used + size > f->rotate_at)
 		rotate(f);
-	if (f->used + size > BUFFER_SIZE && (!f->stalled || host_now() >= f->retry_at))
+	if (!has_room(f, size) && (!f->stalled || host_now() >= f->retry_at))
 		record_file_flush(f);
-	if (f->fd < 0 || f->used + size > BUFFER_SIZE) {
+	if (f->fd < 0 || !has_room(f, size)) {
 		/* A reader that is too slow is news only when it costs something. */
 		if (!f->stalled)
 			stall(f, "its reader is too slow");
@@ -433,7 +465,8 @@ bool record_file_ready(const struct record_file *f)
 void record_file_commit(struct record_file *f, size_t size)
 {
 	f->used += size;
-	f->held++;
+	f->ends[f->records++] = f->used;
+	f->held += !f->starting;
 	if (!f->starting)
 		schedule(f);
 }

@@ -223,6 +223,25 @@ def fifo(program, path):
     writer.close()
 
 
+def idle(program, path):
+    """Nothing wakes up for a capture into which nothing goes."""
+    def switches():
+        count = 0
+        for task in os.listdir(f"/proc/{writer.process.pid}/task"):
+            with open(f"/proc/{writer.process.pid}/task/{task}/status") as f:
+                count += int(f.read().split("\nvoluntary_ctxt_switches:")[1].split()[0])
+        return count
+    writer = Writer(program)
+    writer.ask(f"capture {path}")
+    writer.send(ping(1, 100))
+    time.sleep(0.5)
+    before = switches()
+    time.sleep(1)
+    assert switches() - before <= 2, switches() - before
+    assert len(rows(path)) == 2
+    writer.close()
+
+
 def replayed(program, folder, source):
     """tshark's files into the guest, and what the guest sends out of tshark."""
     want = [ping(n, n * 13 % 1400, True) for n in range(1, 101)]
@@ -263,6 +282,7 @@ def main():
         classic(program, path("classic.pcap"))
         disk_full(program, path("full.pcapng"))
         fifo(program, path("fifo"))
+        idle(program, path("idle.pcapng"))
         if "without libpcap" not in kinds:
             replayed(program, folder, path("two.pcapng"))
 

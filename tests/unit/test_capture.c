@@ -387,8 +387,8 @@ START_TEST(a_full_disk_costs_frames_and_nothing_else)
 	ck_assert_uint_eq(w.notes, 1);
 	ck_assert_msg(strstr(w.note[0], "File too large"), "%s", w.note[0]);
 	parse("a.pcapng");
-	ck_assert_uint_gt(seen.frames, 200);
 	ck_assert_uint_le(seen.size, 300001);
+	ck_assert_uint_gt(seen.size, 300001 - 1600); /* as much as fits */
 	limit_files(300001);
 	ok = capture_flush(capture);
 	limit_files(RLIM_INFINITY);
