@@ -22,6 +22,13 @@
  * a live wire; holding frames back there would deliver them stale. A backend that
  * delivers to a full ring causes OVW, a missed packet and "drop.ring-full".
  *
+ * PRX comes back when a driver clears it and leaves frames in the ring: many read a
+ * few frames, or look at CURR, and clear PRX after that. On a slow wire the next
+ * frame soon reminds them of what they left; here it may be held back by the very
+ * ring they leave full. Once for each time that BNRY has moved or a frame has come,
+ * so that no driver is reminded for ever. It looks like a frame that came in time to
+ * be read with the one before it, which every driver knows.
+ *
  * Transmission takes no time: TXP is clear again when the write to CR returns,
  * unless the port pushes back. The chip's state is complete before the frame is
  * handed over, because the backend may deliver frames from within.
@@ -78,8 +85,10 @@ static void remote_finish(struct dp8390 *c)
 	bool send = c->remote == DP8390_REMOTE_SEND;
 
 	c->remote = DP8390_REMOTE_OFF;
-	if (send)
+	if (send) {
 		c->bnry = c->send_next;
+		c->remind = true;
+	}
 	dp8390_raise(c, ISR_RDC);
 	if (send)
 		dp8390_tell_readable(c);
@@ -245,6 +254,7 @@ static void write_cr(struct dp8390 *c, uint8_t v)
 
 static void write_bnry(struct dp8390 *c, uint8_t v)
 {
+	c->remind |= c->bnry != v;
 	c->bnry = v;
 	/* The ring overflowed and has room again. */
 	if (dp8390_started(c))
@@ -303,6 +313,10 @@ static void write_page0(struct dp8390 *c, unsigned reg, uint8_t v)
 	case TBCR1: c->tbcr = (c->tbcr & 0x00ff) | v << 8; break;
 	case ISR:
 		c->isr &= ~v | ISR_RST;
+		if (v & ISR_PRX && c->remind && dp8390_started(c) && dp8390_unread(c)) {
+			c->remind = false;
+			c->isr |= ISR_PRX;
+		}
 		dp8390_update_irq(c);
 		break;
 	case RSAR0: c->crda = (c->crda & 0xff00) | v; break;
@@ -528,6 +542,7 @@ void dp8390_power_on(struct dp8390 *c)
 	memset(c->fifo, 0, sizeof(c->fifo));
 	c->fifo_at = 0;
 	c->send_next = 0;
+	c->remind = false;
 	c->cr9346 = c->config2 = c->config3 = 0;
 	memset(c->ram, 0, sizeof(c->ram));
 	report_mac(c);

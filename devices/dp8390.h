@@ -58,6 +58,7 @@ struct dp8390 {
 	uint8_t fifo[DP8390_FIFO_SIZE], fifo_at;
 	uint8_t remote;              /* enum dp8390_remote */
 	uint8_t send_next;           /* BNRY after a send packet command */
+	bool remind;                 /* BNRY moved or a frame came since the last reminder */
 	uint8_t cr9346, config2, config3; /* RTL8029 page 3 */
 
 	uint8_t prom[DP8390_PROM_SIZE];
@@ -128,6 +129,7 @@ bool dp8390_check(const struct dp8390 *c, const char **field);
 	STATE_UINT_MAX(s, c.fifo_at, DP8390_FIFO_SIZE - 1), \
 	STATE_UINT_MAX(s, c.remote, DP8390_REMOTE_SEND), \
 	STATE_UINT(s, c.send_next), \
+	STATE_BOOL(s, c.remind), \
 	STATE_UINT(s, c.cr9346), \
 	STATE_UINT_MASKED(s, c.config2, 0xe0), \
 	STATE_UINT_MASKED(s, c.config3, 0x46), \

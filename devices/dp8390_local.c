@@ -185,14 +185,29 @@ static uint8_t next_page(const struct dp8390 *c, uint8_t page)
 	return page == c->pstop ? c->pstart : page;
 }
 
+/* Where frames end that have not been read. A driver that writes "the next frame's
+ * page less one" may well mean the ring's last page when it writes the one before
+ * its first, which the walk would never meet. */
+static uint8_t boundary(const struct dp8390 *c)
+{
+	return (uint8_t)(c->bnry + 1) == c->pstart ? c->pstop - 1 : c->bnry;
+}
+
+bool dp8390_unread(const struct dp8390 *c)
+{
+	uint8_t bnry = boundary(c);
+
+	return c->curr != bnry && c->curr != next_page(c, bnry);
+}
+
 /* The page after @pages pages from CURR; false if BNRY is in the way. */
 static bool ring_room(const struct dp8390 *c, unsigned pages, uint8_t *next)
 {
-	uint8_t page = c->curr;
+	uint8_t page = c->curr, bnry = boundary(c);
 
 	while (pages--) {
 		page = next_page(c, page);
-		if (page == c->bnry)
+		if (page == bnry)
 			return false;
 	}
 	*next = page;
@@ -306,6 +321,7 @@ void dp8390_receive(struct net_nic *nic, const uint8_t *frame, size_t len)
 			    "dp8390: %zu bytes to pages %02x-%02x; BNRY %02x", len, c->curr, next,
 			    c->bnry);
 	c->curr = next;
+	c->remind = true;
 	dp8390_raise(c, ISR_PRX);
 }
 

@@ -40,6 +40,8 @@ void dp8390_local_get(const struct dp8390 *c, uint16_t addr, uint8_t *buf, size_
  *  at PSTOP to PSTART; dp8390_advance - across no more than that */
 size_t dp8390_until_jump(const struct dp8390 *c, uint16_t addr);
 uint16_t dp8390_advance(const struct dp8390 *c, uint16_t addr, size_t n);
+/** dp8390_unread - are there frames in the ring, whichever way BNRY is used? */
+bool dp8390_unread(const struct dp8390 *c);
 void dp8390_drop(struct dp8390 *c, unsigned why);
 /** dp8390_tell_readable - if a backend waits and there is room */
 void dp8390_tell_readable(struct dp8390 *c);
