@@ -27,7 +27,7 @@
 
 enum {
 	EXIT_BAD_INPUT = 2,
-	RX_BUFFER = 2048,        /* a connection; longer messages come in pieces */
+	RX_BUFFER = 32 * 1024,   /* a connection; also what is read at a time */
 	SERVICE_BUFFER = 64 * 1024, /* read from a socket at a time */
 	SPARE_FDS = 256,         /* plain HTTP, listeners, uplinks */
 	OTHER_FDS = 64,          /* those libwebsockets does not know */
@@ -252,7 +252,8 @@ static bool split_address(const char *text, char *host, size_t size, const char 
 	const char *colon = strrchr(text, ':');
 	size_t len;
 
-	if (!colon || !colon[1])
+	if (!colon || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
+	    strlen(colon + 1) > 5 || atoi(colon + 1) > UINT16_MAX)
 		return false;
 	len = (size_t)(colon - text);
 	if (text[0] == '[') {
@@ -328,10 +329,8 @@ static bool start_listening(struct relay *r, const char *text, struct error *err
 		error_set(err, "--listen %s: %s%s", text, strerror(errno), why);
 		return false;
 	}
-	if (!io_add(r, (struct io){ IO_LISTEN, fd, NULL }, err))
-		return false;
-	announce(r, fd);
-	return true;
+	r->listener[r->listeners++] = fd;
+	return io_add(r, (struct io){ IO_LISTEN, fd, NULL }, err);
 }
 
 /* libwebsockets says what it does not like to its log only. */
@@ -498,6 +497,8 @@ static bool relay_init(struct relay *r, struct error *err)
 		if (!start_listening(r, r->options.listen[i], err))
 			return false;
 	}
+	for (unsigned i = 0; i < r->listeners; i++)
+		announce(r, r->listener[i]);
 	lws_sul_schedule(r->context, 0, &r->tick, tick, TICK_US);
 	return true;
 }
@@ -579,7 +580,7 @@ int relay_main(int argc, char **argv)
 	}
 	relay_finish(r);
 out:
-	if (err.text[0])
+	if (code && err.text[0])
 		fprintf(stderr, "gannet relay: %s\n", err.text);
 	free(r);
 	return code;

@@ -275,7 +275,9 @@ bool relay_transmit(struct relay_client *c)
 	if (c->ping_due) {
 		c->ping_due = false;
 		c->pinged = true;
-		if (lws_write(c->wsi, data, 0, LWS_WRITE_PING) < 0)
+		/* With a payload: libwebsockets 4.1 does not report an empty pong. */
+		memcpy(data, "relay", 5);
+		if (lws_write(c->wsi, data, 5, LWS_WRITE_PING) < 5)
 			return false;
 		if (c->queue.head)
 			want_write(c);

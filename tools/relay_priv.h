@@ -65,6 +65,8 @@ struct relay {
 	struct relay_uplink *uplink[RELAY_UPLINK_MAX];
 	struct relay_uplink *mirror;    /* the capture */
 	unsigned uplinks;
+	int listener[RELAY_LISTEN_MAX]; /* borrowed from libwebsockets */
+	unsigned listeners;
 	unsigned next_id;
 	int64_t started;                /* ns */
 	uint64_t count[RELAY_COUNTS];   /* of all clients that ever were */

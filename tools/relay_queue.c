@@ -21,10 +21,11 @@ struct chunk {
 };
 
 struct kind {
-	size_t size;  /* of a buffer, with its header */
-	size_t limit; /* bytes in chunks at most */
-	size_t taken; /* bytes in chunks */
-	size_t used;  /* bytes in frames somebody holds */
+	size_t size;    /* of a buffer, with its header */
+	size_t a_chunk; /* buffers */
+	size_t chunks;  /* that may still be taken */
+	size_t limit;   /* bytes in all buffers there may ever be */
+	size_t used;    /* bytes in frames somebody holds */
 	struct relay_frame *free;
 };
 
@@ -54,8 +55,12 @@ struct relay_pool *relay_pool_create(size_t bytes, struct error *err)
 	for (unsigned i = 0; i < KINDS; i++) {
 		size_t size = sizeof(struct relay_frame) + kinds[i].room;
 
-		pool->kind[i].size = (size + 15) & ~(size_t)15;
-		pool->kind[i].limit = bytes / 16 * kinds[i].share;
+		struct kind *k = &pool->kind[i];
+
+		k->size = (size + 15) & ~(size_t)15;
+		k->a_chunk = (CHUNK - sizeof(struct chunk)) / k->size;
+		k->chunks = bytes / 16 * kinds[i].share / CHUNK;
+		k->limit = k->chunks * k->a_chunk * k->size;
 	}
 	pool->cells_max = bytes / 16 * 2 / sizeof(struct relay_cell);
 	return pool;
@@ -96,15 +101,15 @@ static void *chunk_take(struct relay_pool *pool)
 
 static bool kind_grow(struct relay_pool *pool, struct kind *k)
 {
-	size_t n = (CHUNK - sizeof(struct chunk)) / k->size;
+	size_t n = k->a_chunk;
 	char *at;
 
-	if (k->taken + CHUNK > k->limit)
+	if (!k->chunks)
 		return false;
 	at = chunk_take(pool);
 	if (!at)
 		return false;
-	k->taken += CHUNK;
+	k->chunks--;
 	while (n--) {
 		struct relay_frame *f = (void *)(at + n * k->size);
 
