@@ -72,7 +72,7 @@ static void ws_send(struct net_backend *b, const uint8_t *frame, size_t len)
 
 	if (!is_connected(ws_of(b)))
 		net_count(&io->counter[WS_DROP_NOT_CONNECTED]);
-	else if (!frame_queue_push(io->out, frame, len, ws_now()))
+	else if (len > NET_FRAME_MAX || !frame_queue_push(io->out, frame, len, ws_now()))
 		net_count(&io->counter[WS_DROP_REFUSED]);
 }
 

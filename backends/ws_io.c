@@ -172,7 +172,7 @@ static void lost(struct ws_io *io, const char *why)
 	lws_sul_cancel(&io->age_timer);
 	if (io->in_message)
 		net_count(&io->counter[WS_DROP_BROKEN_OFF]);
-	io->in_message = false;
+	io->in_message = io->want_ping = false;
 	drop_queued(io);
 	if (io->leaving)
 		return;
@@ -332,7 +332,6 @@ static void explain_handshake(const char *said, size_t len, char *why, size_t si
 		{ "closed before established", "it closed the connection during the handshake" },
 		{ "connect SYSCALL", "it closed the connection during the TLS handshake" },
 	};
-	const char *tls;
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
 		if (len >= strlen(known[i].begins) &&
@@ -343,8 +342,6 @@ static void explain_handshake(const char *said, size_t len, char *why, size_t si
 	}
 	if (len > 4 && !memcmp(said, "HS: ", 4))
 		snprintf(why, size, "no WebSocket there: %.*s", (int)MIN(len - 4, 100), said + 4);
-	else if (len > 11 && !memcmp(said, "connect SSL", 11) && (tls = ws_tls_reason()))
-		snprintf(why, size, "no TLS with it: %.100s", tls);
 	else
 		snprintf(why, size, "no connection: %.*s", (int)MIN(len, 100), said);
 }
@@ -487,7 +484,8 @@ static void age_check(lws_sorted_usec_list_t *timer)
 {
 	struct ws_io *io = lws_container_of(timer, struct ws_io, age_timer);
 
-	pump(io);
+	if (pump(io))
+		abandon(io, "the connection broke");
 }
 
 /* Frames nobody took in time. Returns the oldest of those that are young enough. */
@@ -513,7 +511,7 @@ static int pump(struct ws_io *io)
 		unsigned frames = 0;
 
 		if (!io->connected)
-			drop_queued(io);
+			drop_queued(io); /* and no ping: see lost() */
 		f = oldest_young(io, now);
 		if (!f && !io->want_ping) {
 			if (frame_queue_arm(io->out))

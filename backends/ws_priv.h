@@ -97,7 +97,7 @@ struct ws_io {
 	unsigned failures;        /* in a row, for the pause */
 	int64_t connected_at, heard_at, written_at; /* ns; written_at: last progress */
 	int64_t ping_at;          /* ns: the next one */
-	char refusal[WS_TEXT_SIZE]; /* of the certificate */
+	char refusal[WS_TEXT_SIZE]; /* why TLS did not come about in this attempt */
 	char reason[WS_TEXT_SIZE];  /* of the close frame, or our own */
 	unsigned skip_counter;    /* not 0: the rest of this message is dropped, under this */
 	bool in_message;
@@ -123,7 +123,5 @@ void ws_config_free(struct ws_config *config);
 /** ws_tls_create - an SSL_CTX that trusts @ca, or the system's store if NULL */
 void *ws_tls_create(struct ws_io *io, const char *ca, struct error *err);
 void ws_tls_destroy(void *ssl_ctx);
-/** ws_tls_reason - of the last failure in this thread; NULL if there is none */
-const char *ws_tls_reason(void);
 
 #endif

@@ -78,6 +78,17 @@ static int verify(X509_STORE_CTX *store, void *opaque)
 	return 0;
 }
 
+/* libwebsockets throws OpenSSL's errors away; here they are still to be had. */
+static void note_failure(const SSL *ssl, int where, int result)
+{
+	struct ws_io *io = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+	unsigned long code = ERR_peek_last_error();
+	const char *text = code ? ERR_reason_error_string(code) : NULL;
+
+	if ((where & SSL_CB_EXIT) && result <= 0 && text && !io->refusal[0])
+		snprintf(io->refusal, sizeof(io->refusal), "no TLS with it: %.120s", text);
+}
+
 void *ws_tls_create(struct ws_io *io, const char *ca, struct error *err)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -98,6 +109,8 @@ void *ws_tls_create(struct ws_io *io, const char *ca, struct error *err)
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
+	SSL_CTX_set_app_data(ctx, io);
+	SSL_CTX_set_info_callback(ctx, note_failure);
 	SSL_CTX_set_cert_verify_callback(ctx, verify, io);
 	return ctx;
 }
@@ -105,11 +118,4 @@ void *ws_tls_create(struct ws_io *io, const char *ca, struct error *err)
 void ws_tls_destroy(void *ssl_ctx)
 {
 	SSL_CTX_free(ssl_ctx);
-}
-
-const char *ws_tls_reason(void)
-{
-	unsigned long code = ERR_peek_last_error();
-
-	return code ? ERR_reason_error_string(code) : NULL;
 }

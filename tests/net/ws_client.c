@@ -7,7 +7,7 @@
  *	rtt COUNT SIZE     one after the other, each waiting for its echo
  *	pause, resume      the card takes no frames, takes them again
  *	report             counters, status and what was received
- *	quit
+ *	quit [MS]          and stay that long after closing the backend
  *
  * A frame: broadcast, source, type 0x88b5, u32 number, i64 CLOCK_MONOTONIC in ns, both
  * little-endian.
@@ -34,7 +34,7 @@ struct client {
 	bool paused, quit, echoed;
 	uint32_t number;              /* of the next frame */
 	unsigned long long to_send;   /* of "send" */
-	unsigned size, rate, trips;
+	unsigned size, rate, trips, stay;
 	uint64_t received, bytes, unordered, foreign;
 	uint32_t last;
 	int64_t oldest;               /* ns: the greatest age of a frame on arrival */
@@ -261,6 +261,7 @@ static void command(struct client *c, const char *line)
 	} else if (!strcmp(verb, "report")) {
 		report(c);
 	} else {
+		c->stay = count;
 		c->quit = true;
 	}
 }
@@ -329,6 +330,8 @@ int main(int argc, char **argv)
 	start = now_ns();
 	net_port_finish(&c.port);
 	printf("{\"closed\": %.3f}\n", (now_ns() - start) / 1e9);
+	fflush(stdout);
+	usleep(c.stay * 1000);
 	loop_destroy(c.loop);
 	return 0;
 }

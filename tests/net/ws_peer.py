@@ -190,11 +190,11 @@ class Server:
 class Client:
     """The program under test with the backend of a URL."""
 
-    def __init__(self, program, url):
+    def __init__(self, program, url, env=None):
         self.url = url
         self.out, self.ready = [], threading.Condition()
         self.proc = subprocess.Popen([program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                     text=True, bufsize=1)
+                                     text=True, bufsize=1, env={**os.environ, **(env or {})})
         self.done = False
         threading.Thread(target=self.read, daemon=True).start()
         first = self.wait(lambda m: "open" in m, 15)
@@ -248,9 +248,9 @@ class Client:
                 raise AssertionError(f"{self.url}: not within {seconds} s: {r}")
             time.sleep(0.01)
 
-    def quit(self):
+    def quit(self, stay_ms=0):
         """Seconds the backend took to close."""
-        self.say("quit")
+        self.say(f"quit {stay_ms}")
         took = self.wait(lambda m: "closed" in m, 10)["closed"]
         assert self.proc.wait(10) == 0
         return took

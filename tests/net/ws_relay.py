@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The ws: and wss: backend against relays that behave, misbehave, vanish and come back.
 
-    ws_relay.py CLIENT [NAME...]       CLIENT is the program of ws_client.c
+    ws_relay.py CLIENT RESOLVER [NAME...]
+        CLIENT is the program of ws_client.c, RESOLVER the module of slow_resolver.c
 """
 import os
 import signal
@@ -15,7 +16,7 @@ import time
 from ws_peer import (BINARY, CLOSE, PING, PONG, TEXT, Client, Gone, Server, balanced, echo,
                      frame_bytes, make_certificates, server_tls, stamped)
 
-PROGRAM = os.path.abspath(sys.argv[1])
+PROGRAM, RESOLVER = (os.path.abspath(a) for a in sys.argv[1:3])
 RESTARTS = int(os.environ.get("WS_RESTARTS", "50"))
 
 
@@ -273,6 +274,40 @@ def test_blackhole():
             f.close()
 
 
+def test_resolver():
+    """A resolver that hangs holds up neither the start nor the end."""
+    env = {"LD_PRELOAD": RESOLVER, "RESOLVER_MS": "1500", "ASAN_OPTIONS": "verify_asan_link_order=0"}
+    url = "ws://relay.example/?wait="
+    with Client(PROGRAM, url + "300ms", env) as c:
+        check(not c.open and "no answer" in c.error and c.took < 1.3, c.error, c.took)
+    with Client(PROGRAM, url + "0", env) as c:
+        check(c.open and c.took < 0.5, c.took, c.error)
+        check(c.quit(1200) < 1)  # the thread comes back meanwhile, and finds nothing of ours
+    env["RESOLVER_MS"] = "10"
+    with Client(PROGRAM, url + "2s", env) as c:
+        check(not c.open and "host 'relay.example': Temporary failure" in c.error, c.error)
+
+
+def test_pauses():
+    """Between attempts: from 0.25 s on, doubling, with jitter."""
+    times = []
+
+    def talk(conn):
+        times.append(time.monotonic())
+        conn.refuse(503, "Later")
+
+    with Server(talk) as s, Client(PROGRAM, f"ws://127.0.0.1:{s.port}/?wait=0") as c:
+        c.wait_note("HTTP 503")
+        end = time.monotonic() + 5
+        while len(times) < 4 and time.monotonic() < end:
+            time.sleep(0.05)
+        gaps = [b - a for a, b in zip(times, times[1:])]
+        check(len(gaps) >= 3, gaps)
+        for gap, base in zip(gaps, (0.25, 0.5, 1)):
+            check(base - 0.01 <= gap <= 2 * base + 0.3, gaps)
+        check(len(c.notes()) == 1, c.notes())
+
+
 def test_no_websocket():
     def say(data):
         def talk(conn):
@@ -409,7 +444,7 @@ def test_flood_in():
 def test_stalled():
     """A peer that stops reading: old frames go first, the guest is never held for long,
     and in the end the peer counts as dead."""
-    with subprocess.Popen([sys.executable, os.path.abspath(__file__), PROGRAM, "--serve"],
+    with subprocess.Popen([sys.executable, os.path.abspath(__file__), PROGRAM, RESOLVER, "--serve"],
                           stdout=subprocess.PIPE, text=True) as p:
         try:
             port = int(p.stdout.readline())
@@ -620,12 +655,13 @@ def serve():
 
 
 def main():
-    if sys.argv[2:] == ["--serve"]:
+    os.environ["http_proxy"] = "127.0.0.1:9"  # not for relays
+    if sys.argv[3:] == ["--serve"]:
         serve()
         return 0
     tests = {k[5:]: v for k, v in globals().items() if k.startswith("test_")}
     failed = []
-    for name in sys.argv[2:] or tests:
+    for name in sys.argv[3:] or tests:
         begin = time.monotonic()
         try:
             tests[name]()
