@@ -136,3 +136,8 @@ def shell(guest, timeout):
     output, status = guest.run("echo $((6*7))")
     if "42" not in output or status != 0:
         raise Failure(f"the shell answered {output!r}")
+
+    def resident(self):
+        """Resident memory that is not shared, e.g. with the guest's RAM, in KiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"^RssAnon:\s+(\d+)", status, re.M)[1])

@@ -6,14 +6,18 @@ Exit code 0: as it should be; 1: not; 77: skipped, with a line "SKIP: why".
 in one of the modules next to this file that SCENARIOS collects.
 """
 import argparse
+import signal
 import sys
 
 import boot
 import drives
 import errors
 import guest
+import network
+import network_peers
 
-SCENARIOS = {**boot.SCENARIOS, **drives.SCENARIOS, **errors.SCENARIOS}
+SCENARIOS = {**boot.SCENARIOS, **drives.SCENARIOS, **errors.SCENARIOS,
+             **network.SCENARIOS, **network_peers.SCENARIOS}
 
 
 def main():
@@ -25,6 +29,8 @@ def main():
     if args.scenario == "list":
         print("\n".join(sorted(SCENARIOS)))
         return 0
+    # What a test runner sends at its time limit must not leave machines behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         SCENARIOS[args.scenario](args.gannet, args.engine)
     except guest.Skip as why:
