@@ -174,7 +174,7 @@ static void data_write(struct dp8390 *c, uint32_t value, unsigned size)
 	bool word = c->dcr & DCR_WTS;
 
 	for (unsigned i = 0; i < size; i += word ? 2 : 1) {
-		uint8_t v[2] = {value >> i * 8, size > 1 ? value >> (i * 8 + 8) : 0};
+		uint8_t v[2] = {value >> i * 8, word && size > 1 ? value >> (i * 8 + 8) : 0};
 
 		remote_strobe_write(c, word, v);
 	}
