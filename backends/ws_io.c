@@ -392,9 +392,15 @@ static void check_peer(lws_sorted_usec_list_t *timer)
 		abandon(io, "the peer stopped reading");
 		return;
 	}
-	/* While we do not read, silence is ours. */
+	/* While we do not read, silence is ours. A guest that takes nothing for long, one
+	 * that is paused, must not cost the connection: read again, and drop. */
 	if (io->paused)
 		io->heard_at = now;
+	if (io->paused && now - io->paused_at >= io->config.timeout / 2) {
+		io->paused = false;
+		io->discarding = true;
+		lws_rx_flow_control(io->wsi, 1);
+	}
 	if (io->config.ping && now - io->heard_at >= io->config.timeout) {
 		abandon(io, "the peer is silent");
 		return;
@@ -409,9 +415,11 @@ static void check_peer(lws_sorted_usec_list_t *timer)
 
 static void pause_if_full(struct ws_io *io, struct lws *wsi)
 {
-	if (frame_queue_room(io->in, NET_FRAME_MAX) || !frame_queue_want_room(io->in))
+	if (io->discarding || frame_queue_room(io->in, NET_FRAME_MAX) ||
+	    !frame_queue_want_room(io->in))
 		return;
 	io->paused = true;
+	io->paused_at = ws_now();
 	lws_rx_flow_control(wsi, 0);
 }
 
@@ -619,6 +627,7 @@ static void queue_event(struct ws_io *io, struct lws *wsi)
 {
 	if (wsi == io->room) {
 		frame_queue_room_seen(io->in);
+		io->discarding = false;
 		if (io->paused && io->wsi) {
 			io->paused = false;
 			io->heard_at = ws_now();

@@ -27,7 +27,7 @@ enum {
 	WS_DROP_STALE,          /* queued when the connection was lost */
 	WS_DROP_AGED,           /* older than `age` before the peer took it */
 	WS_DROP_REFUSED,        /* sent in spite of can_send (vCPU thread) */
-	WS_DROP_QUEUE_FULL,     /* received with no room (I/O thread) */
+	WS_DROP_QUEUE_FULL,     /* received, and no room for long (I/O thread) */
 	WS_DROP_TEXT, WS_DROP_EMPTY, WS_DROP_TOO_LONG, /* messages that are no frame */
 	WS_DROP_BROKEN_OFF,     /* the connection ended within a message */
 	WS_DROP_STALE_RECEIVED, /* received before a loss, old when the guest had room */
@@ -93,10 +93,11 @@ struct ws_io {
 	bool shown_down;          /* the user knows that there is no connection */
 	bool ever_connected;
 	bool paused;              /* nothing is read: `in` is full */
+	bool discarding;          /* it has been for long: what does not fit is dropped */
 	bool want_ping, leaving;
 	unsigned failures;        /* in a row, for the pause */
 	int64_t connected_at, heard_at, written_at; /* ns; written_at: last progress */
-	int64_t ping_at;          /* ns: the next one */
+	int64_t ping_at, paused_at; /* ns: the next one; when reading stopped */
 	char refusal[WS_TEXT_SIZE]; /* why TLS did not come about in this attempt */
 	char reason[WS_TEXT_SIZE];  /* of the close frame, or our own */
 	unsigned skip_counter;    /* not 0: the rest of this message is dropped, under this */

@@ -210,7 +210,7 @@ class Client:
             self.done = True
             self.ready.notify_all()
 
-    def wait(self, match, seconds=10, since=0):
+    def wait(self, match, seconds=30, since=0):
         until = time.monotonic() + seconds
         with self.ready:
             while True:
@@ -226,7 +226,7 @@ class Client:
         with self.ready:
             return [m["note"] for m in self.out if "note" in m and part in m["note"]]
 
-    def wait_note(self, part, seconds=10):
+    def wait_note(self, part, seconds=30):
         return self.wait(lambda m: part in m.get("note", ""), seconds)
 
     def say(self, line):
@@ -237,7 +237,7 @@ class Client:
         self.say("report")
         return self.wait(lambda m: "status" in m, 10, since)
 
-    def until(self, match, seconds=10):
+    def until(self, match, seconds=30):
         """Reports until one matches; the last one."""
         end = time.monotonic() + seconds
         while True:
@@ -271,7 +271,6 @@ def balanced(r):
     assert out == r["out"], f"sent {r['out']}, accounted for {out}: {r}"
     assert r["ws.received"] == r["in"], r
     assert r["received"] + r["port.drop.too-short"] == r["in"], r
-    assert r["ws.drop.queue-full"] == 0, r
 
 
 def stamped(number, size=60):
