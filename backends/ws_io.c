@@ -1,8 +1,7 @@
 /* The relay's connection: everything that runs in the I/O thread. See ws.c.
  *
- * RFC 6455. libwebsockets does the sockets, TLS, the opening handshake, control
- * frames and the parsing of what arrives. What is sent is framed here, so that many
- * Ethernet frames go out in one write.
+ * RFC 6455. libwebsockets does the sockets, TLS, the opening handshake and control
+ * frames; what a connection carries is the business of ws_frames.c.
  *
  * One attempt at a time: resolve, then one address after the other. An attempt ends
  * in connected() or in attempt_failed(), a connection in lost(); after the last two
@@ -16,11 +15,9 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -84,17 +81,6 @@ static void set_state(struct ws_io *io, enum ws_state state, int64_t next_try)
 
 /* ---- pauses between attempts ---- */
 
-static uint32_t random32(struct ws_io *io)
-{
-	if (!io->masks) {
-		if (getrandom(io->mask, sizeof(io->mask), 0) != sizeof(io->mask))
-			for (unsigned i = 0; i < WS_MASKS; i++)
-				io->mask[i] = (uint32_t)(ws_now() * 2654435761u) ^ i << 16;
-		io->masks = WS_MASKS;
-	}
-	return io->mask[--io->masks];
-}
-
 static void attempt(lws_sorted_usec_list_t *timer);
 
 /* From `base` to twice that, and never beyond the longest. */
@@ -105,7 +91,7 @@ static void schedule_attempt(struct ws_io *io)
 	int64_t pause;
 
 	base = MIN(base, longest / 2);
-	pause = base + base * (int64_t)(random32(io) >> 8) / (1 << 24);
+	pause = base + base * (int64_t)(ws_random32(io) >> 8) / (1 << 24);
 	io->failures++;
 	set_state(io, WS_WAITING, ws_now() + pause);
 	lws_sul_schedule(io->context, 0, &io->attempt_timer, attempt, pause / 1000);
@@ -152,14 +138,6 @@ static void attempt_failed(struct ws_io *io, const char *why)
 	tell(io);
 }
 
-static void drop_queued(struct ws_io *io)
-{
-	while (frame_queue_peek(io->out)) {
-		net_count(&io->counter[WS_DROP_STALE]);
-		frame_queue_pop(io->out);
-	}
-}
-
 static void lost(struct ws_io *io, const char *why)
 {
 	struct lws *wsi = io->wsi;
@@ -173,7 +151,7 @@ static void lost(struct ws_io *io, const char *why)
 	if (io->in_message)
 		net_count(&io->counter[WS_DROP_BROKEN_OFF]);
 	io->in_message = io->want_ping = false;
-	drop_queued(io);
+	ws_drop_queued(io);
 	if (io->leaving)
 		return;
 	if (ws_now() - io->connected_at >= STABLE_S * NS_PER_S)
@@ -189,7 +167,7 @@ static void lost(struct ws_io *io, const char *why)
 }
 
 /* Give up on a peer that is not there: nothing more is sent, not even a close frame. */
-static void abandon(struct ws_io *io, const char *why)
+void ws_abandon(struct ws_io *io, const char *why)
 {
 	struct lws *wsi = io->wsi;
 
@@ -209,7 +187,7 @@ static void deadline(lws_sorted_usec_list_t *timer)
 {
 	struct ws_io *io = lws_container_of(timer, struct ws_io, deadline_timer);
 
-	abandon(io, "no answer");
+	ws_abandon(io, "no answer");
 }
 
 static bool resolve(struct ws_io *io, char *why, size_t size)
@@ -389,7 +367,7 @@ static void check_peer(lws_sorted_usec_list_t *timer)
 	if (!lws_send_pipe_choked(io->wsi))
 		io->written_at = now;
 	if (now - io->written_at >= io->config.timeout) {
-		abandon(io, "the peer stopped reading");
+		ws_abandon(io, "the peer stopped reading");
 		return;
 	}
 	/* While we do not read, silence is ours. A guest that takes nothing for long, one
@@ -402,7 +380,7 @@ static void check_peer(lws_sorted_usec_list_t *timer)
 		lws_rx_flow_control(io->wsi, 1);
 	}
 	if (io->config.ping && now - io->heard_at >= io->config.timeout) {
-		abandon(io, "the peer is silent");
+		ws_abandon(io, "the peer is silent");
 		return;
 	}
 	if (io->config.ping && now >= io->ping_at) {
@@ -411,16 +389,6 @@ static void check_peer(lws_sorted_usec_list_t *timer)
 		lws_callback_on_writable(io->wsi);
 	}
 	schedule_check(io);
-}
-
-static void pause_if_full(struct ws_io *io, struct lws *wsi)
-{
-	if (io->discarding || frame_queue_room(io->in, NET_FRAME_MAX) ||
-	    !frame_queue_want_room(io->in))
-		return;
-	io->paused = true;
-	io->paused_at = ws_now();
-	lws_rx_flow_control(wsi, 0);
 }
 
 static void connected(struct ws_io *io, struct lws *wsi)
@@ -438,7 +406,7 @@ static void connected(struct ws_io *io, struct lws *wsi)
 	io->paused = io->want_ping = io->in_message = false;
 	io->skip_counter = 0;
 	/* A frame that was on its way into the queue when the last connection ended. */
-	drop_queued(io);
+	ws_drop_queued(io);
 	if (io->ever_connected)
 		net_count(&io->counter[WS_RECONNECTS]);
 	io->ever_connected = true;
@@ -455,148 +423,10 @@ static void connected(struct ws_io *io, struct lws *wsi)
 	pthread_mutex_unlock(&io->lock);
 	tell(io);
 	schedule_check(io);
-	pause_if_full(io, wsi);
+	ws_pause_if_full(io, wsi);
 }
 
-/* ---- sending ---- */
-
-/* RFC 6455 section 5.2: FIN and binary, then the masked payload. Returns its size. */
-static size_t put_frame(uint8_t *to, const struct frame *f, uint32_t mask)
-{
-	size_t header = f->len < 126 ? 2 : 4, i = 0;
-	uint64_t mask64 = mask | (uint64_t)mask << 32, word;
-	uint8_t *data = to + header + 4;
-
-	to[0] = 0x82;
-	if (f->len < 126) {
-		to[1] = 0x80 | f->len;
-	} else {
-		to[1] = 0x80 | 126;
-		to[2] = f->len >> 8;
-		to[3] = f->len;
-	}
-	memcpy(to + header, &mask, 4);
-	for (; i + 8 <= f->len; i += 8) {
-		memcpy(&word, f->data + i, 8);
-		word ^= mask64;
-		memcpy(data + i, &word, 8);
-	}
-	for (; i < f->len; i++)
-		data[i] = f->data[i] ^ ((uint8_t *)&mask64)[i & 7];
-	return header + 4 + f->len;
-}
-
-static int pump(struct ws_io *io);
-
-static void age_check(lws_sorted_usec_list_t *timer)
-{
-	struct ws_io *io = lws_container_of(timer, struct ws_io, age_timer);
-
-	if (pump(io))
-		abandon(io, "the connection broke");
-}
-
-/* Frames nobody took in time. Returns the oldest of those that are young enough. */
-static const struct frame *oldest_young(struct ws_io *io, int64_t now)
-{
-	const struct frame *f;
-
-	while ((f = frame_queue_peek(io->out)) && now - f->stamp > io->config.age) {
-		net_count(&io->counter[WS_DROP_AGED]);
-		frame_queue_pop(io->out);
-	}
-	return f;
-}
-
-/* Sends what is queued as far as the socket takes it, and sees to it that somebody
- * calls again for the rest. Nonzero: the connection is broken. */
-static int pump(struct ws_io *io)
-{
-	for (;;) {
-		int64_t now = ws_now();
-		const struct frame *f;
-		size_t used = 0;
-		unsigned frames = 0;
-
-		if (!io->connected)
-			drop_queued(io); /* and no ping: see lost() */
-		f = oldest_young(io, now);
-		if (!f && !io->want_ping) {
-			if (frame_queue_arm(io->out))
-				return 0;
-			continue;
-		}
-		if (lws_send_pipe_choked(io->wsi)) {
-			frame_queue_arm(io->out); /* not empty: this only makes it quiet */
-			lws_callback_on_writable(io->wsi);
-			if (f)
-				lws_sul_schedule(io->context, 0, &io->age_timer, age_check,
-						 MAX((f->stamp + io->config.age - now) / 1000, 0) + 1000);
-			return 0;
-		}
-		if (io->want_ping) {
-			io->want_ping = false;
-			if (lws_write(io->wsi, io->tx + LWS_PRE, 0, LWS_WRITE_PING) < 0)
-				return -1;
-			continue;
-		}
-		while (f && used < WS_TX_BATCH) {
-			used += put_frame(io->tx + LWS_PRE + used, f, random32(io));
-			frames++;
-			frame_queue_pop(io->out);
-			f = oldest_young(io, now);
-		}
-		net_count_add(&io->counter[WS_SENT], frames);
-		io->written_at = now;
-		if (lws_write(io->wsi, io->tx + LWS_PRE, used, LWS_WRITE_RAW) < 0)
-			return -1;
-		if (used >= WS_TX_BATCH) { /* a flood: let the other direction have its turn */
-			frame_queue_arm(io->out);
-			lws_callback_on_writable(io->wsi);
-			return 0;
-		}
-	}
-}
-
-/* ---- receiving ---- */
-
-static void deliver(struct ws_io *io, struct lws *wsi, const uint8_t *data, size_t len)
-{
-	if (!len)
-		net_count(&io->counter[WS_DROP_EMPTY]);
-	else if (!frame_queue_push(io->in, data, len, ws_now()))
-		net_count(&io->counter[WS_DROP_QUEUE_FULL]);
-	else
-		pause_if_full(io, wsi);
-}
-
-/* A message or a piece of one. */
-static void received(struct ws_io *io, struct lws *wsi, const uint8_t *data, size_t len)
-{
-	bool first = lws_is_first_fragment(wsi), final = lws_is_final_fragment(wsi);
-
-	if (first) {
-		io->skip_counter = lws_frame_is_binary(wsi) ? 0 : WS_DROP_TEXT;
-		io->assembled = 0;
-		if (final && !io->skip_counter && len <= NET_FRAME_MAX) {
-			deliver(io, wsi, data, len);
-			return;
-		}
-	}
-	io->in_message = !final;
-	if (!io->skip_counter && len > NET_FRAME_MAX - io->assembled)
-		io->skip_counter = WS_DROP_TOO_LONG;
-	if (!io->skip_counter) {
-		memcpy(io->assembly + io->assembled, data, len);
-		io->assembled += len;
-	}
-	if (!final)
-		return;
-	if (io->skip_counter)
-		net_count(&io->counter[io->skip_counter]);
-	else
-		deliver(io, wsi, io->assembly, io->assembled);
-}
+/* ---- callbacks of libwebsockets ---- */
 
 static void peer_closes(struct ws_io *io, const uint8_t *data, size_t len)
 {
@@ -611,8 +441,6 @@ static void peer_closes(struct ws_io *io, const uint8_t *data, size_t len)
 	printable(io->reason);
 	lost(io, io->reason);
 }
-
-/* ---- callbacks of libwebsockets ---- */
 
 static int add_token(struct ws_io *io, struct lws *wsi, unsigned char **p, size_t room)
 {
@@ -633,8 +461,8 @@ static void queue_event(struct ws_io *io, struct lws *wsi)
 			io->heard_at = ws_now();
 			lws_rx_flow_control(io->wsi, 1);
 		}
-	} else if (wsi == io->wake && pump(io)) {
-		abandon(io, "the connection broke");
+	} else if (wsi == io->wake && ws_pump(io)) {
+		ws_abandon(io, "the connection broke");
 	}
 }
 
@@ -670,7 +498,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 		if (!ours)
 			return -1;
 		io->heard_at = ws_now();
-		received(io, wsi, in, len);
+		ws_received(io, wsi, in, len);
 		return 0;
 	case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
 		if (ours)
@@ -679,7 +507,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 	case LWS_CALLBACK_CLIENT_WRITEABLE:
 		if (!ours)
 			return 0;
-		if (pump(io))
+		if (ws_pump(io))
 			return -1;
 		if (io->leaving && !frame_queue_peek(io->out)) {
 			lws_close_reason(wsi, LWS_CLOSE_STATUS_GOINGAWAY, NULL, 0);

@@ -121,6 +121,21 @@ bool ws_io_wait(struct ws_io *io, int64_t ns, struct error *err);
 void ws_io_stop(struct ws_io *io);
 void ws_config_free(struct ws_config *config);
 
+/** ws_abandon - give up on a peer that is not there, and pause before the next attempt */
+void ws_abandon(struct ws_io *io, const char *why);
+
+/** ws_pump - send what is queued as far as the socket takes it, and see to it that
+ *  somebody calls again for the rest; nonzero: the connection is broken */
+int ws_pump(struct ws_io *io);
+/** ws_drop_queued - what the guest has sent is for nobody: "drop.stale" */
+void ws_drop_queued(struct ws_io *io);
+/** ws_received - a message or a piece of one */
+void ws_received(struct ws_io *io, struct lws *wsi, const uint8_t *data, size_t len);
+/** ws_pause_if_full - read no more until the guest has taken some */
+void ws_pause_if_full(struct ws_io *io, struct lws *wsi);
+/** ws_random32 - unpredictable, without a system call each */
+uint32_t ws_random32(struct ws_io *io);
+
 /** ws_tls_create - an SSL_CTX that trusts @ca, or the system's store if NULL */
 void *ws_tls_create(struct ws_io *io, const char *ca, struct error *err);
 void ws_tls_destroy(void *ssl_ctx);
