@@ -57,6 +57,11 @@ static void impair_copy(struct impair *im, const uint8_t *frame, size_t len)
 	int64_t now = loop_now(im->loop), due = now;
 	bool ahead = im->config.reorder > 0 && uniform(im, REORDER) < im->config.reorder;
 
+	/* The clock may have jumped back since (a saved machine was loaded). */
+	if (!frame_queue_peek(im->queue)) {
+		im->last_due = 0;
+		im->line_free = MIN(im->line_free, now + NS_PER_S);
+	}
 	if (im->config.rate) {
 		due = later_of(now, im->line_free) +
 		      (int64_t)(len * 8.0 * NS_PER_S / im->config.rate);

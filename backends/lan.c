@@ -173,7 +173,8 @@ static uint64_t targets(struct lan *lan, const uint8_t *frame, int64_t now)
 /* True if @p is to be waited for. */
 static bool wait_for(struct lan *lan, struct lan_peer *p, int64_t now)
 {
-	if (!p->stalled && p->refused < 0)
+	/* The clock jumps when a saved machine is loaded. */
+	if (!p->stalled && (p->refused < 0 || p->refused > now))
 		p->refused = now;
 	if (!p->stalled && now - p->refused < LAN_STALL_NS)
 		return true;

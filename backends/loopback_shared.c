@@ -508,6 +508,7 @@ static void tidy(void *opaque)
 
 		if (!l || l->in.head || !l->accepted)
 			continue;
+		l->since = MIN(l->since, now); /* the clock jumps at a restore */
 		if (now - l->since < HELLO_WAIT_NS)
 			again = true;
 		else
