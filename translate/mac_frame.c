@@ -66,12 +66,17 @@ void mac_sum_cover(struct mac_frame *f, size_t start, size_t end)
 	s->range[s->ranges++] = (struct mac_range){ start, end };
 }
 
-static void put(struct mac_frame *f, size_t off, uint8_t value)
+static void begin_copy(struct mac_frame *f)
 {
 	if (f->data == f->in) {
 		memcpy(f->copy, f->in, f->len);
 		f->data = f->copy;
 	}
+}
+
+static void put(struct mac_frame *f, size_t off, uint8_t value)
+{
+	begin_copy(f);
 	for (unsigned i = 0; i < f->sums; i++)
 		sum_add(&f->sum[i], off, f->copy[off], value);
 	f->copy[off] = value;
@@ -129,6 +134,11 @@ static inline bool swap(struct mac_frame *f, size_t off, size_t end, const uint8
 	is_b = !memcmp(f->data + off, b, n);
 	if (is_a == is_b)
 		return false;
+	if (!f->sums) { /* the Ethernet header: all there is to do in most frames */
+		begin_copy(f);
+		memcpy(f->copy + off, is_a ? b : a, n);
+		return true;
+	}
 	for (unsigned i = 0; i < n; i++)
 		put(f, off + i, is_a ? b[i] : a[i]);
 	return true;
@@ -178,18 +188,29 @@ static bool leaks_at(const struct mac_frame *f, size_t off)
 	       (off >= NET_HEADER_SIZE + 5 && kept(f, off - 5, f->pair->eui[0], MAC_EUI_SIZE));
 }
 
+/* Where among 16 positions from @p on the last three bytes of the address may begin. */
+static inline __m128i candidates(const uint8_t *p, __m128i first, __m128i last)
+{
+	__m128i a = _mm_loadu_si128((const __m128i *)p);
+	__m128i b = _mm_loadu_si128((const __m128i *)(p + 2));
+
+	return _mm_and_si128(_mm_cmpeq_epi8(a, first), _mm_cmpeq_epi8(b, last));
+}
+
 bool mac_leaks(const struct mac_frame *f)
 {
 	const uint8_t *low = f->pair->mac[0] + 3;
 	const __m128i first = _mm_set1_epi8(low[0]), last = _mm_set1_epi8(low[2]);
 	size_t off = NET_HEADER_SIZE;
 
-	for (; off + 18 <= f->len; off += 16) {
-		__m128i a = _mm_loadu_si128((const __m128i *)(f->data + off));
-		__m128i b = _mm_loadu_si128((const __m128i *)(f->data + off + 2));
-		unsigned hits = _mm_movemask_epi8(_mm_and_si128(_mm_cmpeq_epi8(a, first),
-								_mm_cmpeq_epi8(b, last)));
+	for (; off + 34 <= f->len; off += 32) {
+		__m128i c = candidates(f->data + off, first, last);
+		__m128i d = candidates(f->data + off + 16, first, last);
+		uint32_t hits;
 
+		if (likely(!_mm_movemask_epi8(_mm_or_si128(c, d))))
+			continue;
+		hits = _mm_movemask_epi8(c) | (uint32_t)_mm_movemask_epi8(d) << 16;
 		for (; hits; hits &= hits - 1) {
 			if (leaks_at(f, off + __builtin_ctz(hits)))
 				return true;

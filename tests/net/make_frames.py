@@ -160,13 +160,13 @@ def dhcpv6_relay(folder):
 
 def routing(folder):
     """RFC 8754 and RFC 6275: the checksum has the last stop's address, not the next one's."""
-    for kind in (4, 2):
-        extra = b"\0" * 4
-        for left in (0, 1):
-            to = LL_PEER if left else LL_STATION
-            head = bytes([17, 2, kind, left]) + extra + LL_STATION
-            body = udp(LL_PEER, LL_STATION, (4000, 4000), b"payload")
-            yield ether(STATION, PEER, 0x86dd, ipv6(LL_PEER, to, 43, head + body))
+    # Segments are listed backwards; a mobile node's home is the only stop of its kind.
+    body = udp(LL_PEER, LL_STATION, (4000, 4000), b"payload")
+    segments = bytes([1, 0, 0, 0]) + LL_STATION + LL_PEER
+    for to, head in ((LL_STATION, bytes([17, 4, 4, 0]) + segments),
+                     (LL_PEER, bytes([17, 4, 4, 1]) + segments),
+                     (LL_PEER, bytes([17, 2, 2, 1, 0, 0, 0, 0]) + LL_STATION)):
+        yield ether(STATION, PEER, 0x86dd, ipv6(LL_PEER, to, 43, head + body))
 
 
 MAKERS = [vlan, ipx, rarp, aarp, lldp, nbstat, dhcp_overload, dhcpv6_relay, routing]

@@ -304,6 +304,23 @@ START_TEST(udp_checksum_of_zero_is_sent_as_ones)
 }
 END_TEST
 
+/* Behind LLC's three bytes all 16-bit words of the packet are at odd places. */
+START_TEST(checksum_at_an_odd_offset)
+{
+	const struct row *row = row_of("IPX with checksum");
+	uint8_t in[1600], to[1600];
+	size_t len = row_frame(row, 0, wire_mac, in, to);
+
+	memmove(in + 17, in + 14, len - 14);
+	memcpy(in + 12, "\x00\x29\xe0\xe0\x03", 5);
+	memcpy(w.port.guest_mac, wire_mac, 6);
+	memcpy(w.port.wire_mac, guest_mac, 6);
+	net_port_receive(&w.port, in, len + 3);
+	must_be("addresses", w.frame[0].data, to, 12);
+	must_be("IPX", w.frame[0].data + 17, to + 14, len - 14);
+}
+END_TEST
+
 START_TEST(wrong_checksum_stays_wrong)
 {
 	const struct row *row = row_of("neighbour advertisement");
@@ -530,6 +547,7 @@ int main(void)
 	tcase_add_test(c, every_prefix_of_every_frame_is_safe_and_comes_back);
 	tcase_add_test(c, udp_without_checksum_stays_without);
 	tcase_add_test(c, udp_checksum_of_zero_is_sent_as_ones);
+	tcase_add_test(c, checksum_at_an_odd_offset);
 	tcase_add_test(c, wrong_checksum_stays_wrong);
 	tcase_add_test(c, own_echo_is_dropped);
 	tcase_add_test(c, clone_and_original_talk_to_each_other);
