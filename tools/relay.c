@@ -193,6 +193,13 @@ static int on_connection(struct lws *wsi, enum lws_callback_reasons reason, void
 		return 0;
 	case LWS_CALLBACK_SERVER_WRITEABLE:
 		return s->client && relay_transmit(s->client) ? 0 : -1;
+	case LWS_CALLBACK_EVENT_WAIT_CANCELLED:
+		/* Ends libev's loop; relay_finish() does the rest. Sent to each protocol. */
+		if (r->libev && !r->stop && __atomic_load_n(&r->end, __ATOMIC_ACQUIRE)) {
+			r->stop = true;
+			lws_context_destroy(r->context);
+		}
+		return 0;
 	default:
 		return 0;
 	}
@@ -415,7 +422,15 @@ static bool context_create(struct relay *r, struct error *err)
 		info.ssl_private_key_filepath = r->options.key;
 	}
 	lws_set_log_level(0, NULL);
+	/* With libev (a plugin of libwebsockets) it waits in epoll, else in poll(), which
+	 * with a thousand clients takes longer than all the rest. */
+	info.options |= LWS_SERVER_OPTION_LIBEV;
 	r->context = lws_create_context(&info);
+	r->libev = r->context != NULL;
+	if (!r->context) {
+		info.options &= ~(uint64_t)LWS_SERVER_OPTION_LIBEV;
+		r->context = lws_create_context(&info);
+	}
 	if (!r->context) {
 		error_set(err, "libwebsockets cannot start");
 		return false;
@@ -526,7 +541,6 @@ struct signals {
 	pthread_t thread;
 	sigset_t set;
 	struct relay *relay;
-	bool stop; /* atomic */
 };
 
 static void *signals_wait(void *opaque)
@@ -536,7 +550,7 @@ static void *signals_wait(void *opaque)
 
 	while (sigwait(&s->set, &sig))
 		;
-	__atomic_store_n(&s->stop, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->relay->end, true, __ATOMIC_RELEASE);
 	lws_cancel_service(s->relay->context);
 	return NULL;
 }
@@ -569,10 +583,10 @@ int relay_main(int argc, char **argv)
 		if (pthread_create(&signals.thread, NULL, signals_wait, &signals)) {
 			error_set(&err, "cannot start a thread");
 		} else {
-			while (!__atomic_load_n(&signals.stop, __ATOMIC_ACQUIRE) &&
+			while (!__atomic_load_n(&r->end, __ATOMIC_ACQUIRE) &&
 			       lws_service(r->context, 0) >= 0)
 				;
-			if (!__atomic_load_n(&signals.stop, __ATOMIC_ACQUIRE))
+			if (!__atomic_load_n(&r->end, __ATOMIC_ACQUIRE))
 				pthread_kill(signals.thread, SIGTERM);
 			pthread_join(signals.thread, NULL);
 			code = 0;

@@ -73,6 +73,8 @@ struct relay {
 	uint64_t uplink_count[RELAY_COUNTS]; /* drops of what uplinks sent */
 	uint64_t refused;               /* connections: token, limits */
 	int64_t refused_told;           /* ns */
+	bool libev;                     /* libwebsockets runs in its loop */
+	bool end;                       /* atomic: a signal came */
 	bool stop;
 	lws_sorted_usec_list_t tick;
 	struct relay_text *json;        /* the last one made */

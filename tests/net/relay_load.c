@@ -1,32 +1,42 @@
-/* Load for a relay: relay_load PORT pairs N SIZE SECONDS
+/* Load for a relay: relay_load PORT pairs|pingpong N SIZE SECONDS
  *
  * N pairs of clients; the first of each sends unicast frames of SIZE bytes to the
- * second as fast as the relay takes them, with at most WINDOW bytes under way (a
+ * second as fast as the relay takes them, with a bounded number of bytes under way (a
  * switch drops what its queues cannot hold, so somebody has to look after that).
- * Every frame carries its number: what is lost or changed is an error. Prints frames
- * and MiB per second; the exit code says whether anything was lost.
+ * "pingpong": one frame under way a pair, there and back. Every frame carries its
+ * number: what is lost or changed is an error. Prints frames and MiB per second (one
+ * way); the exit code says whether anything was lost.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { WINDOW = 512 * 1024, CHUNK = 64 * 1024, FRAME_MAX = 9216, HEADER = 18 };
+enum { WINDOW = 256 * 1024, WINDOWS = 16 * 1024 * 1024, CHUNK = 64 * 1024, FRAME_MAX = 9216, HEADER = 18 };
+
+struct end {
+	uint8_t buf[CHUNK];
+	size_t have;
+	uint64_t expected;
+};
 
 struct pair {
-	pthread_t sender, receiver;
+	struct end end[2];
 	int a, b, number;
 	size_t size;
-	uint64_t received, sent; /* frames; received is shared */
+	uint64_t sent, received, returned; /* frames */
 	uint64_t bad;
+	size_t window;
+	bool pingpong;
 };
 
 static int64_t now(void)
@@ -103,6 +113,15 @@ static size_t put(uint8_t *to, const struct pair *p, int from, uint64_t number, 
 	return n + size;
 }
 
+/* The receiver's address becomes known by a broadcast. */
+static size_t introduction(uint8_t *to, const struct pair *p)
+{
+	size_t n = put(to, p, 1, 0, 60);
+
+	memset(to + 6, 0xff, 6);
+	return n;
+}
+
 static void send_all(int fd, const uint8_t *data, size_t n)
 {
 	while (n) {
@@ -115,71 +134,80 @@ static void send_all(int fd, const uint8_t *data, size_t n)
 	}
 }
 
-static bool running = true;
 
-static void *sender(void *opaque)
+/* The next batch of the pair: a relay takes all it is sent, so this never waits long. */
+static void feed(struct pair *p, bool stop)
 {
-	uint8_t *buf = malloc(CHUNK + FRAME_MAX + HEADER);
-	struct pair *p = opaque;
+	uint8_t buf[CHUNK];
+	size_t batch = p->pingpong ? 1 : p->window / 8;
 
-	while (__atomic_load_n(&running, __ATOMIC_RELAXED)) {
+	while (!stop && (p->pingpong ? p->sent == p->returned :
+			 (p->sent - p->received) * p->size + batch <= p->window)) {
 		size_t n = 0;
 
-		while (n < CHUNK)
+		while (n < batch)
 			n += put(buf + n, p, 0, p->sent++, p->size);
 		send_all(p->a, buf, n);
-		while (__atomic_load_n(&running, __ATOMIC_RELAXED) &&
-		       (p->sent - __atomic_load_n(&p->received, __ATOMIC_ACQUIRE)) * p->size > WINDOW)
-			usleep(50);
 	}
-	free(buf);
-	return NULL;
 }
 
-static void *receiver(void *opaque)
+static void receive(struct pair *p, int to)
 {
-	enum { ROOM = 4 * CHUNK };
-	uint8_t *buf = malloc(ROOM);
-	struct pair *p = opaque;
-	uint64_t expected = 0;
-	uint8_t self[6];
-	size_t have = 0;
+	struct end *e = &p->end[to];
+	ssize_t r = recv(to ? p->b : p->a, e->buf + e->have, sizeof(e->buf) - e->have, 0);
+	uint8_t self[6], back[FRAME_MAX + HEADER];
+	size_t at = 0;
 
-	mac(self, p->number, 1);
-	for (;;) {
-		ssize_t r = recv(p->b, buf + have, ROOM - have, 0);
-		size_t at = 0;
+	if (r <= 0)
+		die("recv");
+	mac(self, p->number, to);
+	e->have += (size_t)r;
+	while (e->have - at >= 4) {
+		const uint8_t *f = e->buf + at;
+		size_t len = f[1], head = 2;
+		uint64_t number;
 
-		if (r <= 0)
-			break;
-		have += (size_t)r;
-		while (have - at >= 4) {
-			size_t len = buf[at + 1], head = 2;
-			uint64_t number;
-
-			if (len == 126) {
-				len = (size_t)buf[at + 2] << 8 | buf[at + 3];
-				head = 4;
-			}
-			if (have - at < head + len)
-				break;
-			if (len < 22 || memcmp(buf + at + head, self, sizeof(self))) {
-				at += head + len; /* somebody's flood */
-				continue;
-			}
-			memcpy(&number, buf + at + head + 14, 8);
-			if (buf[at] != 0x82 || len != p->size || number != expected ||
-			    buf[at + head + len - 1] != (uint8_t)number)
-				p->bad++;
-			expected = number + 1;
-			__atomic_store_n(&p->received, p->received + 1, __ATOMIC_RELEASE);
-			at += head + len;
+		if (len == 126) {
+			len = (size_t)f[2] << 8 | f[3];
+			head = 4;
 		}
-		memmove(buf, buf + at, have - at);
-		have -= at;
+		if (e->have - at < head + len)
+			break;
+		at += head + len;
+		if (len < 22 || memcmp(f + head, self, sizeof(self)))
+			continue; /* somebody's introduction, or a ping */
+		memcpy(&number, f + head + 14, 8);
+		if (f[0] != 0x82 || len != p->size || number != e->expected ||
+		    f[head + len - 1] != (uint8_t)number)
+			p->bad++;
+		e->expected = number + 1;
+		if (!to) {
+			p->returned++;
+			continue;
+		}
+		p->received++;
+		if (p->pingpong)
+			send_all(p->b, back, put(back, p, 1, number, p->size));
 	}
-	free(buf);
-	return NULL;
+	memmove(e->buf, e->buf + at, e->have - at);
+	e->have -= at;
+}
+
+static void watch(int epoll, int fd, uint32_t what)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = what };
+
+	if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev))
+		die("epoll_ctl");
+}
+
+static bool all_back(const struct pair *pairs, int n)
+{
+	for (int i = 0; i < n; i++) {
+		if (pairs[i].received != pairs[i].sent)
+			return false;
+	}
+	return true;
 }
 
 int main(int argc, char **argv)
@@ -187,13 +215,18 @@ int main(int argc, char **argv)
 	uint64_t frames = 0, sent = 0, bad = 0;
 	struct pair *pairs;
 	int64_t begin, end;
+	int n, epoll = epoll_create1(0);
+	struct rlimit files;
 	double s;
-	int n;
 
-	if (argc != 6 || strcmp(argv[2], "pairs")) {
-		fprintf(stderr, "usage: relay_load PORT pairs N SIZE SECONDS\n");
+	if (argc != 6 || (strcmp(argv[2], "pairs") && strcmp(argv[2], "pingpong")) ||
+	    atoi(argv[3]) < 1 || atoi(argv[4]) < 22 || atoi(argv[4]) > FRAME_MAX) {
+		fprintf(stderr, "usage: relay_load PORT pairs|pingpong N SIZE SECONDS\n");
 		return 2;
 	}
+	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
 	n = atoi(argv[3]);
 	pairs = calloc((size_t)n, sizeof(*pairs));
 	for (int i = 0; i < n; i++) {
@@ -201,37 +234,39 @@ int main(int argc, char **argv)
 		uint8_t buf[FRAME_MAX + HEADER];
 
 		p->number = i;
+		p->pingpong = argv[2][1] == 'i';
+		p->window = WINDOWS / (size_t)n < WINDOW ? WINDOWS / (size_t)n : WINDOW;
 		p->size = (size_t)atoi(argv[4]);
 		p->a = join((uint16_t)atoi(argv[1]));
 		p->b = join((uint16_t)atoi(argv[1]));
-		/* The receiver's address becomes known: a frame to the sender. */
-		send_all(p->b, buf, put(buf, p, 1, 0, 60));
+		send_all(p->b, buf, introduction(buf, p));
+		watch(epoll, p->a, (uint32_t)i * 2);
+		watch(epoll, p->b, (uint32_t)i * 2 + 1);
 	}
-	usleep(300000);
 	begin = now();
+	end = begin + (int64_t)(atof(argv[5]) * 1e9);
 	for (int i = 0; i < n; i++)
-		pthread_create(&pairs[i].receiver, NULL, receiver, &pairs[i]);
-	for (int i = 0; i < n; i++)
-		pthread_create(&pairs[i].sender, NULL, sender, &pairs[i]);
-	usleep((useconds_t)(atof(argv[5]) * 1e6));
-	__atomic_store_n(&running, false, __ATOMIC_RELAXED);
-	for (int i = 0; i < n; i++)
-		pthread_join(pairs[i].sender, NULL);
-	for (int i = 0; i < n; i++) {
-		for (int k = 0; k < 1000 && pairs[i].received < pairs[i].sent; k++)
-			usleep(1000);
+		feed(&pairs[i], false);
+	while (now() < end || (!all_back(pairs, n) && now() < end + 2000000000ll)) {
+		struct epoll_event ev[64];
+		int k = epoll_wait(epoll, ev, 64, 100);
+
+		for (int i = 0; i < k; i++) {
+			struct pair *p = &pairs[ev[i].data.u32 >> 1];
+
+			receive(p, ev[i].data.u32 & 1);
+			feed(p, now() >= end);
+		}
 	}
 	end = now();
 	for (int i = 0; i < n; i++) {
-		shutdown(pairs[i].b, SHUT_RDWR);
-		pthread_join(pairs[i].receiver, NULL);
 		frames += pairs[i].received;
 		sent += pairs[i].sent;
 		bad += pairs[i].bad;
 	}
 	s = (double)(end - begin) * 1e-9;
-	printf("%d pairs, %s bytes: %.0f frames/s, %.1f MiB/s, %llu of %llu frames arrived, %llu bad\n",
-	       n, argv[4], (double)frames / s, (double)frames * atof(argv[4]) / s / 1048576,
+	printf("%d %s, %s bytes: %.0f frames/s, %.1f MiB/s, %llu of %llu frames arrived, %llu bad\n",
+	       n, argv[2], argv[4], (double)frames / s, (double)frames * atof(argv[4]) / s / 1048576,
 	       (unsigned long long)frames, (unsigned long long)sent, (unsigned long long)bad);
 	free(pairs);
 	return frames != sent || bad;
