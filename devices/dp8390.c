@@ -313,11 +313,11 @@ static void write_page0(struct dp8390 *c, unsigned reg, uint8_t v)
 	case TBCR1: c->tbcr = (c->tbcr & 0x00ff) | v << 8; break;
 	case ISR:
 		c->isr &= ~v | ISR_RST;
+		dp8390_update_irq(c);
 		if (v & ISR_PRX && c->remind && dp8390_started(c) && dp8390_unread(c)) {
 			c->remind = false;
-			c->isr |= ISR_PRX;
+			dp8390_raise(c, ISR_PRX); /* an edge, for ISA */
 		}
-		dp8390_update_irq(c);
 		break;
 	case RSAR0: c->crda = (c->crda & 0xff00) | v; break;
 	case RSAR1: c->crda = (c->crda & 0x00ff) | v << 8; break;

@@ -65,7 +65,6 @@ struct dp8390 {
 	uint8_t ram[DP8390_RAM_SIZE];
 
 	/* Not state. */
-	bool sending;                /* inside net_port_send() */
 	struct timer resume;         /* a transmission that an image found waiting */
 	struct net_counter counter[DP8390_COUNTERS];
 	uint32_t crc_table[4][256];

@@ -434,9 +434,8 @@ static void send_to_wire(struct dp8390 *c, const uint8_t *frame, size_t len)
 		}
 		len -= FCS;
 	}
-	c->sending = true;
+	/* TXP is clear, so whatever the backend calls from within sends nothing. */
 	net_port_send(c->nic.port, frame, len);
-	c->sending = false;
 }
 
 /* TXP is set. */
@@ -448,9 +447,6 @@ void dp8390_transmit(struct dp8390 *c)
 	size_t len = c->tbcr;
 	const uint8_t *frame = NULL;
 
-	/* From within our own send (a backend that says writable there): later. */
-	if (c->sending)
-		return;
 	if (wire && port && !net_port_can_send(port))
 		return; /* TXP stays set until it is writable */
 	c->cr &= ~CR_TXP;
