@@ -23,7 +23,8 @@ enum {
 
 struct mac_translator {
 	struct net_stage base;
-	struct mac_pair pair;
+	struct mac_pair pair; /* as the port's addresses were with the last frame */
+	bool idle; /* they are equal, or one is no station's: a card not yet programmed */
 	bool told; /* that another station has the guest's address */
 	struct net_counter counter[COUNTS];
 };
@@ -60,12 +61,17 @@ static void translator_frame(struct net_stage *s, enum net_dir dir, const uint8_
 		net_count(&t->counter[COUNT_OWN_ECHO]);
 		return;
 	}
-	if (same(port->guest_mac, port->wire_mac)) {
+	if (!same(t->pair.mac[0], port->guest_mac) || !same(t->pair.mac[1], port->wire_mac)) {
+		mac_pair_init(&t->pair, port->guest_mac, port->wire_mac);
+		/* Zeros are in each ARP request, ones in each broadcast: swap neither. */
+		t->idle = same(port->guest_mac, port->wire_mac) ||
+			  !net_mac_is_station(port->guest_mac) ||
+			  !net_mac_is_station(port->wire_mac);
+	}
+	if (t->idle) {
 		net_stage_pass(s, dir, frame, len);
 		return;
 	}
-	if (!same(t->pair.mac[0], port->guest_mac) || !same(t->pair.mac[1], port->wire_mac))
-		mac_pair_init(&t->pair, port->guest_mac, port->wire_mac);
 	if (dir == NET_TO_GUEST &&
 	    (same(source, port->guest_mac) || same(frame, port->guest_mac)))
 		foreign(t, same(source, port->guest_mac));
@@ -109,6 +115,7 @@ struct net_stage *mac_translator_create(void)
 		return NULL;
 	t->base.ops = &translator_ops;
 	t->base.enabled = true;
+	t->idle = true; /* two addresses of zeros */
 	for (unsigned i = 0; i < COUNTS; i++)
 		t->counter[i].name = names[i];
 	t->base.counters = (struct net_counters){ t->counter, COUNTS };

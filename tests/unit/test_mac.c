@@ -494,6 +494,22 @@ START_TEST(guest_programs_its_card)
 }
 END_TEST
 
+/* A card whose PAR0-5 are not set yet: an ARP request is full of that address. */
+START_TEST(address_of_no_station_is_left_alone)
+{
+	static const uint8_t none[3][6] = { { 0 }, { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff }, { 1 } };
+	uint8_t f[64];
+	size_t len = arp_frame(f, 1, all, peer_mac, NULL);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(none); i++) {
+		memcpy(w.port.guest_mac, none[i], 6);
+		net_port_receive(&w.port, f, len);
+		ck_assert_mem_eq(w.frame[i].data, f, len);
+	}
+	ck_assert_uint_eq(counter("translated-to-guest"), 0);
+}
+END_TEST
+
 START_TEST(leaks_are_counted_where_they_are)
 {
 	static const struct {
@@ -555,6 +571,7 @@ int main(void)
 	tcase_add_test(c, group_goes_with_the_address_asked_for);
 	tcase_add_test(c, one_image_restored_twice);
 	tcase_add_test(c, guest_programs_its_card);
+	tcase_add_test(c, address_of_no_station_is_left_alone);
 	tcase_add_test(c, leaks_are_counted_where_they_are);
 	suite_add_tcase(s, c);
 	r = srunner_create(s);
