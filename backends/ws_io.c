@@ -672,19 +672,13 @@ static bool make_context(struct ws_io *io, struct error *err)
 static bool start_thread(struct ws_io *io, struct error *err)
 {
 	sigset_t all, before;
-	pthread_t thread;
-	pthread_attr_t attr;
 	int code;
 
-	/* Detached: ws_io_stop() waits for `finished`, but not for ever. */
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	io->refs++;
-	code = pthread_create(&thread, &attr, run, io);
+	code = pthread_create(&io->thread, NULL, run, io);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attr);
 	if (code) {
 		io->refs--;
 		error_set(err, "no thread for the relay: %s", strerror(code));
@@ -772,11 +766,17 @@ bool ws_io_wait(struct ws_io *io, int64_t ns, struct error *err)
 
 void ws_io_stop(struct ws_io *io)
 {
+	bool finished;
+
 	pthread_mutex_lock(&io->lock);
 	__atomic_store_n(&io->closing, true, __ATOMIC_SEQ_CST);
 	if (io->context)
 		lws_cancel_service(io->context);
-	wait_until(io, &io->finished, STOP_MS * MS);
+	finished = wait_until(io, &io->finished, STOP_MS * MS);
 	pthread_mutex_unlock(&io->lock);
+	if (finished)
+		pthread_join(io->thread, NULL);
+	else
+		pthread_detach(io->thread); /* in the resolver; it cleans up behind itself */
 	unref(io);
 }

@@ -60,6 +60,7 @@ struct ws_event {
 struct ws_io {
 	struct ws_config config;
 	struct frame_queue *out, *in;
+	pthread_t thread;
 	int event_fd;             /* readable for the vCPU thread: look at `event` */
 	struct net_counter counter[WS_COUNTERS];
 	bool connected;           /* atomic; written by the I/O thread */

@@ -561,7 +561,8 @@ def test_restarts():
         balanced(r)
         check(not late, "stale frames", len(late), late[:5])
         check(r["unordered"] == 0, r)
-        check(first is None or r["rss_kib"] < first + 400, "memory grows", first, r)
+        sanitized = b"__asan" in open(PROGRAM, "rb").read()  # keeps freed memory for a while
+        check(sanitized or r["rss_kib"] < first + 400, "memory grows", first, r)
         check(r["ws.drop.not-connected"] > 0, r)
         check(got[0] <= r["ws.sent"], got, r)
         check(len(c.notes("not connected")) == RESTARTS, len(c.notes("not connected")))
