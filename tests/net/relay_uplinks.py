@@ -166,4 +166,35 @@ def chain(gannet):
             a.expect(frame(BROADCAST, mac(3)))
 
 
-run([gateway, chain])
+def tap_inside(gannet):
+    """In a network namespace of our own: dnsmasq behind a tap leases addresses."""
+    with tempfile.TemporaryDirectory() as d, Relay(gannet, "--uplink", "tap:gr0") as r:
+        for command in ("ip link set lo up", "ip addr add 10.77.0.1/24 dev gr0", "ip link set gr0 up"):
+            subprocess.run(command.split(), check=True)
+        dnsmasq = subprocess.Popen(["dnsmasq", "-k", "-C", "/dev/null", "-u", "root", "-p", "0", "-i", "gr0",
+                                    "--dhcp-range=10.77.0.50,10.77.0.99", f"--dhcp-leasefile={d}/leases",
+                                    "-x", f"{d}/pid"], stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(1)
+            peers = [(r.ws(), mac(0x70 + i)) for i in range(2)]
+            for i, (ws, me) in enumerate(peers):
+                ip, o = lease(ws, me, 0x2000 + i)
+                assert ip[:3] == b"\x0a\x4d\0" and o[54] == b"\x0a\x4d\0\1", (ip, o)
+                resolve(ws, me, ip, b"\x0a\x4d\0\1")
+            with open(f"{d}/leases") as f:
+                assert len(f.readlines()) == 2
+        finally:
+            dnsmasq.terminate()
+            dnsmasq.wait(5)
+
+
+def tap(gannet):
+    if os.geteuid() or not all(shutil.which(x) for x in ("unshare", "ip", "dnsmasq")) or \
+            not os.path.exists("/dev/net/tun"):
+        print("skipped: needs root, unshare, ip, dnsmasq and /dev/net/tun")
+        return
+    subprocess.run(["unshare", "-n", sys.executable, os.path.abspath(__file__), gannet, "tap_inside"],
+                   check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+run([tap_inside] if sys.argv[2:] == ["tap_inside"] else [gateway, chain, tap])
