@@ -76,6 +76,16 @@ static const struct frame *oldest_young(struct ws_io *io, int64_t now)
 	return f;
 }
 
+/* Until the socket takes more, or @oldest is too old. */
+static void wait_writable(struct ws_io *io, const struct frame *oldest, int64_t now)
+{
+	int64_t left = oldest ? MAX(oldest->stamp + io->config.age - now, 0) : io->config.age;
+
+	frame_queue_arm(io->out); /* if not empty: this only makes it quiet */
+	lws_callback_on_writable(io->wsi);
+	lws_sul_schedule(io->context, 0, &io->age_timer, age_check, left / 1000 + 1000);
+}
+
 int ws_pump(struct ws_io *io)
 {
 	for (;;) {
@@ -93,11 +103,7 @@ int ws_pump(struct ws_io *io)
 			continue;
 		}
 		if (lws_send_pipe_choked(io->wsi)) {
-			int64_t left = f ? MAX(f->stamp + io->config.age - now, 0) : io->config.age;
-
-			frame_queue_arm(io->out); /* if not empty: this only makes it quiet */
-			lws_callback_on_writable(io->wsi);
-			lws_sul_schedule(io->context, 0, &io->age_timer, age_check, left / 1000 + 1000);
+			wait_writable(io, f, now);
 			return 0;
 		}
 		if (io->want_ping) {
@@ -117,8 +123,7 @@ int ws_pump(struct ws_io *io)
 		if (lws_write(io->wsi, io->tx + LWS_PRE, used, LWS_WRITE_RAW) < 0)
 			return -1;
 		if (used >= WS_TX_BATCH) { /* a flood: let the other direction have its turn */
-			frame_queue_arm(io->out);
-			lws_callback_on_writable(io->wsi);
+			wait_writable(io, f, now);
 			return 0;
 		}
 	}
