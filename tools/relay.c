@@ -205,19 +205,38 @@ static int on_connection(struct lws *wsi, enum lws_callback_reasons reason, void
 	}
 }
 
-static void accept_some(struct relay *r, struct lws *listener, int fd)
+/* No descriptor left (uplinks take some too): the listener would stay readable for
+ * ever. One kept for this moment lets us turn the caller away. */
+static bool turn_away(struct relay *r, int fd)
+{
+	int caller;
+
+	if (r->spare_fd < 0)
+		return false;
+	close(r->spare_fd);
+	caller = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	if (caller >= 0)
+		close(caller);
+	r->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	r->refused += caller >= 0;
+	return caller >= 0;
+}
+
+static void accept_some(struct relay *r, int fd)
 {
 	for (unsigned i = 0; i < ACCEPTS; i++) {
 		lws_sock_file_fd_type sock;
 
 		sock.sockfd = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (sock.sockfd < 0)
+		if (sock.sockfd < 0) {
+			if ((errno == EMFILE || errno == ENFILE) && turn_away(r, fd))
+				continue;
 			break;
+		}
 		/* Closes it if there is no room for it. */
 		lws_adopt_descriptor_vhost(r->vhost, LWS_ADOPT_HTTP | LWS_ADOPT_SOCKET |
 					   LWS_ADOPT_ALLOW_SSL, sock, NULL, NULL);
 	}
-	(void)listener;
 }
 
 static int on_io(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
@@ -231,7 +250,7 @@ static int on_io(struct lws *wsi, enum lws_callback_reasons reason, void *user, 
 	if (reason != LWS_CALLBACK_RAW_RX_FILE || !io || r->stop)
 		return 0;
 	if (io->kind == IO_LISTEN)
-		accept_some(r, wsi, io->fd);
+		accept_some(r, io->fd);
 	else
 		relay_uplink_frames(r, io->uplink);
 	return 0;
@@ -490,6 +509,7 @@ static bool relay_init(struct relay *r, struct error *err)
 	uint64_t macs;
 
 	r->started = relay_now();
+	r->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (!context_create(r, err))
 		return false;
 	macs = r->options.max_clients * r->options.macs + r->options.uplinks * UPLINK_MACS;
@@ -532,6 +552,8 @@ static void relay_finish(struct relay *r)
 	free(r->client);
 	free(r->by_port);
 	free(r->scratch);
+	if (r->spare_fd >= 0)
+		close(r->spare_fd);
 	explicit_bzero(r->options.token, sizeof(r->options.token));
 }
 

@@ -9,6 +9,8 @@
 
 #include "core/util.h"
 
+enum { ADDRESSES_MAX = 1 << 22 };
+
 struct number {
 	const char *name;
 	size_t at;
@@ -210,6 +212,12 @@ bool relay_options_parse(struct relay_options *o, int argc, char **argv, struct 
 	if (!o->cert != !o->key) {
 		error_set(err, "--%s: TLS needs --cert FILE and --key FILE both",
 			  o->cert ? "cert" : "key");
+		return false;
+	}
+	if (o->max_clients * o->macs > ADDRESSES_MAX) {
+		error_set(err, "--macs %llu: with --max-clients %llu that is more than %d addresses",
+			  (unsigned long long)o->macs, (unsigned long long)o->max_clients,
+			  ADDRESSES_MAX);
 		return false;
 	}
 	if (!o->listens)

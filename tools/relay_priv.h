@@ -67,6 +67,7 @@ struct relay {
 	unsigned uplinks;
 	int listener[RELAY_LISTEN_MAX]; /* borrowed from libwebsockets */
 	unsigned listeners;
+	int spare_fd;                   /* owned; see turn_away() */
 	unsigned next_id;
 	int64_t started;                /* ns */
 	uint64_t count[RELAY_COUNTS];   /* of all clients that ever were */

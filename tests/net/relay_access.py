@@ -236,6 +236,7 @@ def bad_options(gannet):
             (["--token-file", f"{d}/empty"], ["no token"]),
             (["--token", ""], ["token"]),
             (["--max-clients", "0"], ["--max-clients 0"]),
+            (["--max-clients", "65536", "--macs", "4096"], ["--macs 4096", "65536"]),
             (["--uplink", "nonsense:x"], ["nonsense"]),
             (["--uplink", "ws://127.0.0.1:1/?token=s3cret&nonsense=1"], ["nonsense"]),
             (["--capture", "/nowhere/x.pcapng"], ["/nowhere/x.pcapng"]),
