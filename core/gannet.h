@@ -47,7 +47,7 @@ struct gannet_nic {
 	const char *romfile;    /* PCI: option ROM, to boot from the network; NULL: none */
 	unsigned slot;          /* PCI: 1 to 31; 0: the first free one from 5 on */
 	uint16_t iobase;        /* ISA: 0: 0x300 */
-	uint8_t irq;            /* ISA: 0: 9 */
+	uint8_t irq;            /* ISA: 0: 5 */
 };
 
 /* What a machine is made of. All strings are borrowed for the call that takes

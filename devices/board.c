@@ -483,7 +483,7 @@ static bool make_ports(struct board *b, const struct board_config *cfg, struct e
 
 static bool make_nics(struct board *b, const struct board_config *cfg, struct error *err)
 {
-	enum { NE2K_IOBASE = 0x300, NE2K_IRQ = 9 };
+	enum { NE2K_IOBASE = 0x300, NE2K_IRQ = 5 };
 
 	for (unsigned i = 0; i < BOARD_NICS; i++) {
 		const struct board_nic *nic = &cfg->nic[i];

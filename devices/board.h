@@ -40,7 +40,7 @@ struct board_nic {
 	size_t rom_size;
 	bool rom_blank;            /* its content comes from a state image: do not look */
 	uint16_t iobase;           /* ISA; 0: 0x300 */
-	uint8_t irq;               /* ISA; 0: 9 */
+	uint8_t irq;               /* ISA; 0: 5 */
 };
 
 struct board;
