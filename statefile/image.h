@@ -22,6 +22,7 @@ enum {
 };
 
 #define IMAGE_PLAIN_MAX (16ull << 20) /* bytes of a plain section */
+#define IMAGE_PLAIN_TOTAL (64ull << 20) /* of all of them */
 #define IMAGE_SPARSE_MAX (1ull << 44)
 
 enum image_flag {
@@ -68,6 +69,15 @@ bool image_writer_add(struct image_writer *w, const char *name, uint32_t version
 bool image_writer_add_sparse(struct image_writer *w, const char *name, uint64_t length,
 			     const uint8_t *memory, int fd, const struct image_extent *extent,
 			     size_t count, struct error *err);
+struct image;
+struct image_section;
+
+/**
+ * image_writer_copy - a sparse section of another image, with its map
+ * @from: borrowed until the commit, which fails if a checksum is wrong
+ */
+bool image_writer_copy(struct image_writer *w, struct image *from, const struct image_section *s,
+		       struct error *err);
 /** image_writer_compress - store sparse sections with zstd; false if this build cannot */
 bool image_writer_compress(struct image_writer *w, int level, struct error *err);
 /** image_writer_commit - write, fsync, rename; @progress may be NULL */
@@ -77,8 +87,6 @@ bool image_writer_commit(struct image_writer *w, const struct image_progress *pr
 uint64_t image_writer_bytes(const struct image_writer *w);
 
 /* ---- reading ---- */
-
-struct image;
 
 struct image_section {
 	char name[IMAGE_NAME_SIZE];

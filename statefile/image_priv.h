@@ -6,7 +6,12 @@
 
 #include "statefile/image.h"
 
-enum { IMAGE_VERSION = 1, IMAGE_CHUNK = 1 << 20 };
+enum {
+	IMAGE_VERSION = 1,
+	IMAGE_MAP_VERSION = 1,
+	IMAGE_CHUNK = 1 << 20,
+	IMAGE_WINDOW_LOG = 23, /* what a compressed section may make its reader allocate */
+};
 
 #define IMAGE_MAGIC "GANNETST"
 
@@ -36,5 +41,28 @@ _Static_assert(sizeof(struct image_entry) == 96, "as written in docs/state-forma
 
 #define IMAGE_MAP_SUFFIX ".map"
 #define IMAGE_FLAGS_ALL (IMAGE_OPTIONAL | IMAGE_ZSTD | IMAGE_SPARSE)
+
+/** image_name_ok - printable ASCII without spaces? */
+bool image_name_ok(const char *name, size_t len);
+/** image_map_check - the first of @count extents that is out of order or outside; or @count */
+size_t image_map_check(const void *extents, size_t count, uint64_t pages);
+
+/* The pages of a sparse section, in order. Messages name path and section. */
+struct image_source;
+
+struct image_source *image_source_create(struct image *img, const struct image_section *s,
+					 struct error *err);
+void image_source_destroy(struct image_source *src); /* NULL is legal */
+/** image_source_read - the bytes at @offset of the section; asked for in order */
+bool image_source_read(struct image_source *src, uint64_t offset, uint8_t *to, size_t len,
+		       struct error *err);
+/** image_source_skip - what lies between extents: is it zero? */
+bool image_source_skip(struct image_source *src, uint64_t first, uint64_t pages,
+		       struct error *err);
+/** image_source_end - after the last extent: is there nothing else? */
+bool image_source_end(struct image_source *src, struct error *err);
+/** image_source_bad - false, with a message about an extent's checksum */
+bool image_source_bad(struct image *img, const struct image_section *s,
+		      const struct image_extent *e, struct error *err);
 
 #endif

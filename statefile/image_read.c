@@ -26,6 +26,7 @@ struct image {
 	struct stat st;
 	struct image_section *section;
 	unsigned count;
+	uint64_t plain; /* bytes of all plain sections */
 };
 
 #define REFUSE(img, err, ...) (error_set(err, __VA_ARGS__), error_prefix(err, "%s", (img)->path), false)
@@ -80,19 +81,43 @@ static bool check_header(struct image *img, struct image_header *h, struct error
 	return true;
 }
 
-static bool name_ok(const char *name)
+bool image_name_ok(const char *name, size_t len)
 {
-	size_t len = strnlen(name, IMAGE_NAME_SIZE);
-
-	if (len == 0 || len == IMAGE_NAME_SIZE)
-		return false;
 	for (size_t i = 0; i < len; i++) {
 		if (name[i] <= ' ' || name[i] > '~')
 			return false;
 	}
+	return true;
+}
+
+static bool name_ok(const char *name)
+{
+	size_t len = strnlen(name, IMAGE_NAME_SIZE);
+
+	if (len == 0 || len == IMAGE_NAME_SIZE || !image_name_ok(name, len))
+		return false;
 	for (size_t i = len; i < IMAGE_NAME_SIZE; i++) {
 		if (name[i])
 			return false;
+	}
+	return true;
+}
+
+/* Sections are aligned, and nothing else is between them. */
+static bool check_gap(struct image *img, const struct image_entry *e, uint64_t end,
+		      struct error *err)
+{
+	uint8_t gap[IMAGE_PAGE];
+	uint64_t len = e->offset - end;
+
+	if (len >= sizeof(gap))
+		return REFUSE(img, err, "section %s: %llu bytes between it and the one before", e->name,
+			      (unsigned long long)len);
+	if (!read_at(img, gap, len, end, err))
+		return false;
+	for (uint64_t i = 0; i < len; i++) {
+		if (gap[i])
+			return REFUSE(img, err, "section %s: the padding before it is not zero", e->name);
 	}
 	return true;
 }
@@ -126,6 +151,13 @@ static bool check_entry(struct image *img, const struct image_entry *e, uint64_t
 			      (unsigned long long)e->length);
 	if (sparse && ((e->offset | e->length) % IMAGE_PAGE || e->xxh3))
 		return REFUSE(img, err, "section %s: not page aligned, or with a checksum of its own", e->name);
+	if (!sparse && e->length > IMAGE_PLAIN_TOTAL - img->plain)
+		return REFUSE(img, err, "section %s: with it, plain sections are more than %llu bytes",
+			      e->name, IMAGE_PLAIN_TOTAL);
+	if (!check_gap(img, e, *end, err))
+		return false;
+	if (!sparse)
+		img->plain += e->length;
 	*end = e->offset + e->stored;
 	return true;
 }
@@ -193,23 +225,41 @@ static const struct image_section *map_of(const struct image *img, const struct 
 	return image_find(img, name);
 }
 
+size_t image_map_check(const void *extents, size_t count, uint64_t pages)
+{
+	uint64_t end = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		struct image_extent e;
+
+		memcpy(&e, (const uint8_t *)extents + i * sizeof(e), sizeof(e));
+		if (e.first < end || e.pages == 0 || e.first > pages || e.pages > pages - e.first)
+			return i;
+		end = e.first + e.pages;
+	}
+	return count;
+}
+
 static bool check_map(struct image *img, const struct image_section *s, struct error *err)
 {
 	const struct image_section *m = map_of(img, s);
-	uint64_t end = 0, pages = s->length / IMAGE_PAGE;
+	size_t count, bad;
 
 	if (!m || m->flags & IMAGE_SPARSE)
 		return REFUSE(img, err, "section %s" IMAGE_MAP_SUFFIX ": is missing", s->name);
+	if (m->version != IMAGE_MAP_VERSION)
+		return REFUSE(img, err, "section %s: version %u, this gannet knows %u", m->name, m->version,
+			      IMAGE_MAP_VERSION);
 	if (m->length % sizeof(struct image_extent))
 		return REFUSE(img, err, "section %s: half an extent at its end", m->name);
-	for (size_t i = 0; i < m->length / sizeof(struct image_extent); i++) {
+	count = m->length / sizeof(struct image_extent);
+	bad = image_map_check(m->data, count, s->length / IMAGE_PAGE);
+	if (bad < count) {
 		struct image_extent e;
 
-		memcpy(&e, m->data + i * sizeof(e), sizeof(e));
-		if (e.first < end || e.pages == 0 || e.first > pages || e.pages > pages - e.first)
-			return REFUSE(img, err, "section %s: extent %zu (page %llu, %llu pages) is out of order or outside",
-				      m->name, i, (unsigned long long)e.first, (unsigned long long)e.pages);
-		end = e.first + e.pages;
+		memcpy(&e, m->data + bad * sizeof(e), sizeof(e));
+		return REFUSE(img, err, "section %s: extent %zu (page %llu, %llu pages) is out of order or outside",
+			      m->name, bad, (unsigned long long)e.first, (unsigned long long)e.pages);
 	}
 	return true;
 }
@@ -295,55 +345,69 @@ const struct image_extent *image_map(const struct image *img, const struct image
 /* ---- sparse content ---- */
 
 /* Where the bytes of a sparse section come from, one chunk after the other. */
-struct source {
+struct image_source {
 	struct image *img;
 	const struct image_section *s;
 	uint8_t *raw;    /* compressed bytes */
 	uint64_t at;     /* of the stored bytes: read so far */
+	uint64_t data;   /* not compressed: the file has a hole up to here */
+	bool ended;      /* the frame */
 #if HAVE_ZSTD
 	ZSTD_DCtx *z;
 	ZSTD_inBuffer in;
 #endif
 };
 
-static bool source_init(struct source *src, struct image *img, const struct image_section *s,
-			struct error *err)
+struct image_source *image_source_create(struct image *img, const struct image_section *s,
+					 struct error *err)
 {
-	*src = (struct source){ .img = img, .s = s };
+	struct image_source *src = calloc(1, sizeof(*src));
+
+	if (!src) {
+		(void)REFUSE(img, err, "out of memory");
+		return NULL;
+	}
+	src->img = img;
+	src->s = s;
 	if (!(s->flags & IMAGE_ZSTD))
-		return true;
+		return src;
 #if HAVE_ZSTD
 	src->raw = malloc(IMAGE_CHUNK);
 	src->z = ZSTD_createDCtx();
-	if (!src->raw || !src->z)
-		return REFUSE(img, err, "out of memory");
-	src->in.src = src->raw;
-	return true;
+	if (src->raw && src->z) {
+		/* The frame says how much memory it wants. */
+		ZSTD_DCtx_setParameter(src->z, ZSTD_d_windowLogMax, IMAGE_WINDOW_LOG);
+		src->in.src = src->raw;
+		return src;
+	}
+	(void)REFUSE(img, err, "out of memory");
 #else
-	return REFUSE(img, err, "section %s: compressed, and this gannet was built without zstd", s->name);
+	(void)REFUSE(img, err, "section %s: compressed, and this gannet was built without zstd", s->name);
 #endif
+	image_source_destroy(src);
+	return NULL;
 }
 
-static void source_finish(struct source *src)
+void image_source_destroy(struct image_source *src)
 {
+	if (!src)
+		return;
 #if HAVE_ZSTD
 	ZSTD_freeDCtx(src->z);
 #endif
 	free(src->raw);
+	free(src);
 }
 
-/* The bytes at @offset of the section; chunks are asked for in order. */
-static bool source_read(struct source *src, uint64_t offset, uint8_t *to, size_t len,
-			struct error *err)
+#if HAVE_ZSTD
+/* More bytes of the frame, until @to is full or the frame ends. */
+static bool inflate(struct image_source *src, uint8_t *to, size_t len, size_t *got,
+		    struct error *err)
 {
-#if HAVE_ZSTD
 	ZSTD_outBuffer out = { to, len, 0 };
-#endif
-	if (!(src->s->flags & IMAGE_ZSTD))
-		return read_at(src->img, to, len, src->s->offset + offset, err);
-#if HAVE_ZSTD
-	while (out.pos < len) {
-		size_t before = out.pos, r;
+
+	while (out.pos < len && !src->ended) {
+		size_t r;
 
 		if (src->in.pos == src->in.size) {
 			size_t n = MIN(src->s->stored - src->at, IMAGE_CHUNK);
@@ -354,13 +418,115 @@ static bool source_read(struct source *src, uint64_t offset, uint8_t *to, size_t
 			src->in.pos = 0;
 			src->in.size = n;
 		}
+		size_t before = out.pos;
+		bool last = src->at == src->s->stored;
+
 		r = ZSTD_decompressStream(src->z, &out, &src->in);
 		if (ZSTD_isError(r))
 			return REFUSE(src->img, err, "section %s: %s", src->s->name, ZSTD_getErrorName(r));
-		if (out.pos == before && src->in.size == src->in.pos && src->at == src->s->stored)
-			return REFUSE(src->img, err, "section %s: ends too early", src->s->name);
+		if (r == 0)
+			src->ended = true;
+		else if (out.pos == before && last && src->in.pos == src->in.size)
+			break;
 	}
+	*got = out.pos;
+	return true;
+}
 #endif
+
+bool image_source_read(struct image_source *src, uint64_t offset, uint8_t *to, size_t len,
+		       struct error *err)
+{
+#if HAVE_ZSTD
+	size_t got = len;
+#endif
+
+	if (!(src->s->flags & IMAGE_ZSTD))
+		return read_at(src->img, to, len, src->s->offset + offset, err);
+#if HAVE_ZSTD
+	if (!inflate(src, to, len, &got, err))
+		return false;
+	if (got < len)
+		return REFUSE(src->img, err, "section %s: ends too early", src->s->name);
+#endif
+	return true;
+}
+
+/* Pages that no extent names are zero. Where the file has holes that costs nothing. */
+static bool check_zero(struct image_source *src, uint64_t first, uint64_t pages, struct error *err)
+{
+	const struct image_section *s = src->s;
+	uint64_t at = s->offset + first * IMAGE_PAGE, end = at + pages * IMAGE_PAGE;
+	uint8_t buf[16 * IMAGE_PAGE];
+
+	while (at < end) {
+		size_t n;
+
+		if (src->data <= at) {
+			off_t data = lseek(src->img->fd, at, SEEK_DATA);
+
+			/* ENXIO: nothing but a hole follows; others: it may all be data. */
+			src->data = data >= 0 ? (uint64_t)data : errno == ENXIO ? UINT64_MAX : at;
+		}
+		if (src->data >= end)
+			return true;
+		at = MAX(at, src->data);
+		n = MIN(end - at, sizeof(buf));
+		if (!read_at(src->img, buf, n, at, err))
+			return false;
+		if (buf[0] || memcmp(buf, buf + 1, n - 1)) {
+			for (size_t i = 0; !buf[i]; i++)
+				at++;
+			return REFUSE(src->img, err, "section %s: page %llu is not in the map, but not zero",
+				      s->name, (unsigned long long)((at - s->offset) / IMAGE_PAGE));
+		}
+		at += n;
+	}
+	return true;
+}
+
+bool image_source_skip(struct image_source *src, uint64_t first, uint64_t pages, struct error *err)
+{
+	return src->s->flags & IMAGE_ZSTD || check_zero(src, first, pages, err);
+}
+
+bool image_source_end(struct image_source *src, struct error *err)
+{
+#if HAVE_ZSTD
+	uint8_t more;
+	size_t got = 0;
+
+	if (!(src->s->flags & IMAGE_ZSTD))
+		return true;
+	if (!inflate(src, &more, 1, &got, err))
+		return false;
+	if (got)
+		return REFUSE(src->img, err, "section %s: there is more in it than its map says",
+			      src->s->name);
+	if (!src->ended)
+		return REFUSE(src->img, err, "section %s: ends too early", src->s->name);
+	if (src->in.pos != src->in.size || src->at != src->s->stored)
+		return REFUSE(src->img, err, "section %s: bytes behind the end of the compressed ones",
+			      src->s->name);
+#endif
+	return true;
+}
+
+static bool write_pages(struct image *img, const struct image_section *s, int fd,
+			const uint8_t *p, size_t len, uint64_t at, struct error *err)
+{
+	while (len) {
+		ssize_t n = pwrite(fd, p, len, at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return REFUSE(img, err, "section %s: cannot be unpacked: %s", s->name,
+				      strerror(n ? errno : ENOSPC));
+		p += n;
+		at += n;
+		len -= n;
+	}
 	return true;
 }
 
@@ -370,11 +536,11 @@ static bool walk(struct image *img, const struct image_section *s, uint8_t *to, 
 {
 	XXH3_state_t *hash = XXH3_createState();
 	uint8_t *buf = to ? NULL : malloc(IMAGE_CHUNK);
-	struct source src;
-	uint64_t done = 0, total = 0;
+	struct image_source *src = image_source_create(img, s, err);
+	uint64_t done = 0, total = 0, end = 0;
 	size_t count;
 	const struct image_extent *e = image_map(img, s, &count);
-	bool ok = source_init(&src, img, s, err);
+	bool ok = src != NULL;
 
 	if (ok && (!hash || (!to && !buf)))
 		ok = REFUSE(img, err, "out of memory");
@@ -383,18 +549,18 @@ static bool walk(struct image *img, const struct image_section *s, uint8_t *to, 
 	for (size_t i = 0; ok && i < count; i++) {
 		uint64_t at = e[i].first * IMAGE_PAGE, left = e[i].pages * IMAGE_PAGE;
 
+		ok = image_source_skip(src, end, e[i].first - end, err);
+		end = e[i].first + e[i].pages;
 		XXH3_64bits_reset(hash);
 		while (ok && left) {
 			size_t n = MIN(left, IMAGE_CHUNK);
 			uint8_t *p = to ? to + at : buf;
 
-			ok = source_read(&src, at, p, n, err);
+			ok = image_source_read(src, at, p, n, err);
 			if (!ok)
 				break;
 			XXH3_64bits_update(hash, p, n);
-			if (fd >= 0 && pwrite(fd, p, n, at) != (ssize_t)n)
-				ok = REFUSE(img, err, "section %s: cannot be unpacked: %s", s->name,
-					    strerror(errno));
+			ok = fd < 0 || write_pages(img, s, fd, p, n, at, err);
 			at += n;
 			left -= n;
 			done += n;
@@ -402,14 +568,21 @@ static bool walk(struct image *img, const struct image_section *s, uint8_t *to, 
 				progress->step(progress->opaque, done, total);
 		}
 		if (ok && XXH3_64bits_digest(hash) != e[i].xxh3)
-			ok = REFUSE(img, err, "section %s: the checksum of pages %llu to %llu is wrong", s->name,
-				    (unsigned long long)e[i].first,
-				    (unsigned long long)(e[i].first + e[i].pages - 1));
+			ok = image_source_bad(img, s, &e[i], err);
 	}
-	source_finish(&src);
+	ok = ok && image_source_skip(src, end, s->length / IMAGE_PAGE - end, err) &&
+	     image_source_end(src, err);
+	image_source_destroy(src);
 	XXH3_freeState(hash);
 	free(buf);
 	return ok;
+}
+
+bool image_source_bad(struct image *img, const struct image_section *s,
+		      const struct image_extent *e, struct error *err)
+{
+	return REFUSE(img, err, "section %s: the checksum of pages %llu to %llu is wrong", s->name,
+		      (unsigned long long)e->first, (unsigned long long)(e->first + e->pages - 1));
 }
 
 bool image_verify(struct image *img, const struct image_section *s,

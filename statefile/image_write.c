@@ -28,8 +28,11 @@ enum { PARTIAL_SUFFIX = sizeof(".XXXXXX.partial") - 1, TAIL = sizeof(".partial")
 struct pending {
 	struct image_entry entry;
 	uint8_t *data;               /* plain: content; owned */
-	const uint8_t *memory;       /* sparse: borrowed; or NULL and: */
+	const uint8_t *memory;       /* sparse: borrowed; or NULL and one of: */
 	int fd;
+	struct image *from;          /* borrowed; with its section: */
+	const struct image_section *from_section;
+	struct image_source *source; /* during the commit */
 	struct image_extent *extent; /* sparse: the data of the map section that follows; borrowed from it */
 	size_t extents;
 };
@@ -103,6 +106,16 @@ static struct pending *add(struct image_writer *w, const char *name, uint32_t ve
 		error_set(err, "%s: section %s: too many sections, or too long a name", w->path, name);
 		return NULL;
 	}
+	if (!*name || !image_name_ok(name, strlen(name))) {
+		error_set(err, "%s: section %s: no proper name", w->path, name);
+		return NULL;
+	}
+	for (unsigned i = 0; i < w->count; i++) {
+		if (!strcmp(w->section[i].entry.name, name)) {
+			error_set(err, "%s: section %s: is there twice", w->path, name);
+			return NULL;
+		}
+	}
 	memset(p, 0, sizeof(*p));
 	p->fd = -1;
 	strcpy(p->entry.name, name);
@@ -141,7 +154,13 @@ bool image_writer_add_sparse(struct image_writer *w, const char *name, uint64_t 
 {
 	char map[IMAGE_NAME_SIZE + sizeof(IMAGE_MAP_SUFFIX)];
 	struct pending *p;
+	size_t bad = image_map_check(extent, count, length / IMAGE_PAGE);
 
+	if (length % IMAGE_PAGE || length > IMAGE_SPARSE_MAX || bad < count) {
+		error_set(err, "%s: section %s: extent %zu or the length %llu is impossible", w->path, name,
+			  bad, (unsigned long long)length);
+		return false;
+	}
 	/* The map first: who reads in order knows what is there before it comes. */
 	snprintf(map, sizeof(map), "%s%s", name, IMAGE_MAP_SUFFIX);
 	if (!image_writer_add(w, map, 1, 0, extent, count * sizeof(*extent), err))
@@ -156,6 +175,23 @@ bool image_writer_add_sparse(struct image_writer *w, const char *name, uint64_t 
 	p->entry.length = length;
 	for (size_t i = 0; i < count; i++)
 		w->total += extent[i].pages * IMAGE_PAGE;
+	return true;
+}
+
+bool image_writer_copy(struct image_writer *w, struct image *from, const struct image_section *s,
+		       struct error *err)
+{
+	size_t count;
+	const struct image_extent *extent = image_map(from, s, &count);
+	struct pending *p;
+
+	if (!image_writer_add_sparse(w, s->name, s->length, NULL, -1, extent, count, err))
+		return false;
+	p = &w->section[w->count - 1];
+	p->entry.version = s->version;
+	p->entry.flags |= s->flags & IMAGE_OPTIONAL;
+	p->from = from;
+	p->from_section = s;
 	return true;
 }
 
@@ -209,6 +245,8 @@ static const uint8_t *piece(struct image_writer *w, const struct pending *p, uin
 
 	if (p->memory)
 		return p->memory + offset;
+	if (p->source)
+		return image_source_read(p->source, offset, buf, n, err) ? buf : NULL;
 	while (got < n) {
 		ssize_t r = pread(p->fd, buf + got, n - got, offset + got);
 
@@ -222,6 +260,16 @@ static const uint8_t *piece(struct image_writer *w, const struct pending *p, uin
 		got += r;
 	}
 	return buf;
+}
+
+/* What is copied from another image must still be what was written there. */
+static bool take_hash(const struct pending *p, struct image_extent *e, uint64_t hash,
+		      struct error *err)
+{
+	if (p->source && e->xxh3 != hash)
+		return image_source_bad(p->from, p->from_section, e, err);
+	e->xxh3 = hash;
+	return true;
 }
 
 static bool write_plain_pages(struct image_writer *w, struct pending *p, uint8_t *buf,
@@ -249,7 +297,7 @@ static bool write_plain_pages(struct image_writer *w, struct pending *p, uint8_t
 			left -= n;
 			step(w, n);
 		}
-		p->extent[i].xxh3 = XXH3_64bits_digest(hash);
+		ok = ok && take_hash(p, &p->extent[i], XXH3_64bits_digest(hash), err);
 	}
 	XXH3_freeState(hash);
 	return ok;
@@ -287,8 +335,11 @@ static bool write_compressed(struct image_writer *w, struct pending *p, uint8_t 
 
 	if (!ok)
 		error_set(err, "%s: out of memory", w->path);
-	else
+	if (ok)
 		ZSTD_CCtx_setParameter(z, ZSTD_c_compressionLevel, w->level);
+	/* The highest levels would take more than readers allow. */
+	if (ok && w->level > 16)
+		ZSTD_CCtx_setParameter(z, ZSTD_c_windowLog, IMAGE_WINDOW_LOG);
 	p->entry.flags |= IMAGE_ZSTD;
 	for (size_t i = 0; ok && i < p->extents; i++) {
 		uint64_t at = p->extent[i].first * IMAGE_PAGE;
@@ -308,7 +359,7 @@ static bool write_compressed(struct image_writer *w, struct pending *p, uint8_t 
 			left -= n;
 			step(w, n);
 		}
-		p->extent[i].xxh3 = XXH3_64bits_digest(hash);
+		ok = ok && take_hash(p, &p->extent[i], XXH3_64bits_digest(hash), err);
 	}
 	if (ok) {
 		ZSTD_inBuffer in = { NULL, 0, 0 };
@@ -333,8 +384,9 @@ static uint64_t align(uint64_t offset, uint64_t to)
 	return (offset + to - 1) & ~(to - 1);
 }
 
-/* Plain sections behind the table, sparse ones behind all of those. */
-static bool write_sparse(struct image_writer *w, uint64_t *end, struct error *err)
+/* One after the other, in the order of the table. Plain ones only get their place here:
+ * maps are not complete before their pages are written. */
+static bool write_sections(struct image_writer *w, uint64_t *end, struct error *err)
 {
 	uint8_t *buf = malloc(IMAGE_CHUNK);
 	bool ok = buf != NULL;
@@ -344,15 +396,25 @@ static bool write_sparse(struct image_writer *w, uint64_t *end, struct error *er
 	for (unsigned i = 0; ok && i < w->count; i++) {
 		struct pending *p = &w->section[i];
 
-		if (!(p->entry.flags & IMAGE_SPARSE))
+		if (!(p->entry.flags & IMAGE_SPARSE)) {
+			p->entry.offset = align(*end, 8);
+			*end = p->entry.offset + p->entry.stored;
 			continue;
+		}
 		p->entry.offset = *end = align(*end, IMAGE_PAGE);
+		if (p->from && !(p->source = image_source_create(p->from, p->from_section, err))) {
+			ok = false;
+			break;
+		}
 		if (w->level) {
 			ok = write_compressed(w, p, buf, err);
 		} else {
 			p->entry.stored = p->entry.length;
 			ok = write_plain_pages(w, p, buf, err);
 		}
+		ok = ok && (!p->source || image_source_end(p->source, err));
+		image_source_destroy(p->source);
+		p->source = NULL;
 		*end += p->entry.stored;
 	}
 	free(buf);
@@ -408,15 +470,7 @@ bool image_writer_commit(struct image_writer *w, const struct image_progress *pr
 	uint64_t end = sizeof(struct image_header) + w->count * sizeof(struct image_entry);
 
 	w->progress = progress;
-	for (unsigned i = 0; i < w->count; i++) {
-		struct pending *p = &w->section[i];
-
-		if (p->entry.flags & IMAGE_SPARSE)
-			continue;
-		p->entry.offset = end = align(end, 8);
-		end += p->entry.stored;
-	}
-	if (!write_sparse(w, &end, err) || !write_front(w, end, err))
+	if (!write_sections(w, &end, err) || !write_front(w, end, err))
 		return false;
 	if (ftruncate(w->fd, end) < 0 || fsync(w->fd) < 0 || rename(w->partial, w->path) < 0) {
 		error_set(err, "%s: cannot be written: %s", w->path, strerror(errno));
