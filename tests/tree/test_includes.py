@@ -18,8 +18,8 @@ ALLOWED = {folder: {"core", folder} for folder in FOLDERS}
 FOREIGN = [
     (r"libwebsockets\.h", {"backends", "tools"}),
     (r"pcap(/.*)?\.h", {"backends"}),
-    (r"(slirp/)?libslirp\.h", {"backends", "tools"}),
-    (r"zstd\.h", {"statefile"}),
+    (r"(slirp/)?libslirp\.h", {"backends"}),
+    (r"zstd\.h", {"statefile", "tests"}),
     (r"SDL.*", {"tools"}),
     (r"capstone/.*", {"core", "jit", "tests"}),
     (r"check\.h", {"tests"}),
