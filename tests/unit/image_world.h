@@ -20,6 +20,10 @@
 #include "core/util.h"
 #include "statefile/image.h"
 
+#ifndef WORLD_DIR
+#define WORLD_DIR "/tmp"
+#endif
+
 enum {
 	PAGE = 4096,
 	HEADER = 64, H_VERSION = 8, H_SECTIONS = 12, H_SIZE = 16, H_TABLE_XXH3 = 24,
@@ -39,8 +43,7 @@ struct world {
 static inline void world_init(struct world *w)
 {
 	memset(w, 0, sizeof(*w));
-	/* Thousands of images are written: in memory if there is such a place. */
-	strcpy(w->dir, "/dev/shm/test_image.XXXXXX");
+	strcpy(w->dir, WORLD_DIR "/test_image.XXXXXX");
 	if (!mkdtemp(w->dir)) {
 		strcpy(w->dir, "/tmp/test_image.XXXXXX");
 		ck_assert_ptr_nonnull(mkdtemp(w->dir));

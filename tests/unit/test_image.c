@@ -260,6 +260,7 @@ START_TEST(copied)
 	snprintf(second, sizeof(second), "%s.second", w.path);
 	round_trip(&w, 1400, _i);
 	for (unsigned pass = 0; pass < 2; pass++) {
+		steps = (struct steps){ 0 };
 		struct image *from = reopen(&w), *to;
 		struct image_writer *out = image_writer_create(second, &w.err);
 		const struct image_section *a = image_find(from, "ram"), *b;
