@@ -12,7 +12,11 @@ _gannet() {
     serial|debugcon|-firmware-log) COMPREPLY=($(compgen -W "stdio file: pty unix: tcp: null none" -- "$cur")) ;;
     device) COMPREPLY=($(compgen -W "isa-debug-exit" -- "$cur")) ;;
     boot) COMPREPLY=($(compgen -W "a c d n order= menu=on" -- "$cur")) ;;
-    kernel|initrd|bios|hda|hdb|hdc|hdd|cdrom|fda|fdb|D) COMPREPLY=($(compgen -f -- "$cur")) ;;
+    net|-net) COMPREPLY=($(compgen -W "user: loopback: ws:// wss:// pcap: tap: stream:unix: stream:tcp: none help" -- "$cur")) ;;
+    nic|-nic) COMPREPLY=($(compgen -W "model=ne2k_pci model=ne2k_isa mac= wire= net= romfile=" -- "$cur")) ;;
+    mac|-mac) COMPREPLY=($(compgen -W "translate preserve new" -- "$cur")) ;;
+    clock|-clock) COMPREPLY=($(compgen -W "continue host" -- "$cur")) ;;
+    capture|-capture|save|-save|restore|-restore|kernel|initrd|bios|hda|hdb|hdc|hdd|cdrom|fda|fdb|D) COMPREPLY=($(compgen -f -- "$cur")) ;;
     m|append) COMPREPLY=() ;;
     *)
         if [[ $cur == -* ]]; then

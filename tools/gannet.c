@@ -15,6 +15,7 @@
 #include "tools/options.h"
 #include "tools/relay.h"
 #include "tools/screen.h"
+#include "tools/state_tool.h"
 #include "tools/window.h"
 
 enum { EXIT_TRIPLE_FAULT = 1, EXIT_BAD_INPUT = 2 };
@@ -42,13 +43,17 @@ static void list_trace_channels(void)
 	printf(" all\n");
 }
 
-/* "ws://...  what it is" for each, its parameters below. */
+/* The URL of each kind, and below it what it is and takes. */
 static void list_backends(void)
 {
 	const char *usage, *help;
 
-	for (unsigned i = 0; gannet_backend(i, &usage, &help); i++)
-		printf("%s\n    %s\n", usage, help);
+	for (unsigned i = 0; gannet_backend(i, &usage, &help); i++) {
+		printf("%s\n    ", usage);
+		for (; *help; help++)
+			printf(*help == '\n' ? "\n    " : "%c", *help);
+		printf("\n");
+	}
 }
 
 static void notify(void *opaque, const char *text)
@@ -219,6 +224,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "relay"))
 		return relay_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "state"))
+		return state_main(argc - 1, argv + 1);
 	if (!options_parse(&options, argc, argv, &err)) {
 		options_finish(&options);
 		return complain(err.text);

@@ -173,7 +173,7 @@ static void put_param(struct text *t, const char *name, const char *value)
 static const char *const user_words[][2] = {
 	{ "net", "net" }, { "host", "host" }, { "dns", "dns" }, { "dhcpstart", "dhcpstart" },
 	{ "hostname", "hostname" }, { "domainname", "domainname" }, { "restrict", "restrict" },
-	{ "ipv6", "ipv6" }, { "ipv6-net", "ipv6-net" }, { "tftp", "tftp" }, { "bootfile", "bootfile" },
+	{ "ipv6", "ipv6" }, { "ipv6-prefix", "ipv6-prefix" }, { "tftp", "tftp" }, { "bootfile", "bootfile" },
 	{ "tftp-server-name", "tftp-server-name" },
 };
 
