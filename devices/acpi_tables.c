@@ -6,7 +6,7 @@
  *
  * PCI interrupts are hard wired to the inputs firmware routes PIRQA-D to, in
  * both interrupt models, so that there is no link device to program and no AML
- * method to run. SLP_TYP of S5 is 0, as the PIIX4 has it.
+ * method to run but that of an event. SLP_TYP of S5 is 0, as the PIIX4 has it.
  *
  * Sources: ACPI 1.0b and 3.0 (5.2 tables; 18 AML encoding; 6.4 resources);
  * 82371AB (PIIX4) datasheet; fw_cfg "etc/table-loader" of the QEMU documentation.
@@ -78,7 +78,8 @@ static void put_zeros(struct buf *b, size_t n)
 
 enum {
 	AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_DWORD = 0x0c, AML_STRING = 0x0d,
-	AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_EXT = 0x5b,
+	AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_METHOD = 0x14,
+	AML_DUAL_NAME = 0x2e, AML_EXT = 0x5b, AML_NOTIFY = 0x86,
 	AML_EXT_DEVICE = 0x82, AML_EXT_PROCESSOR = 0x83,
 };
 
@@ -368,6 +369,54 @@ static void put_isa(struct buf *b, const struct acpi_board *board)
 	aml_end(b, dev);
 }
 
+static void aml_string(struct buf *b, const char *text)
+{
+	put8(b, AML_STRING);
+	put(b, text, strlen(text) + 1);
+}
+
+/* devices/vmgenid.h. Windows looks for the first id; ACPI does not allow one that long,
+ * so that newer systems look for the second. An edge at GPE 0 says that it changed. */
+static void put_generation_id(struct buf *b, uint32_t paddr)
+{
+	enum { CHANGED = 0x80, NO_ARGUMENTS = 0 };
+	size_t at = aml_scope(b, "\\_SB_"), dev = aml_device(b, "VGEN"), pkg;
+
+	aml_name(b, "_HID");
+	aml_string(b, "GNNT0001");
+	aml_name(b, "_CID");
+	put8(b, AML_PACKAGE);
+	pkg = aml_begin(b);
+	put8(b, 2);
+	aml_string(b, "VM_Gen_Counter");
+	aml_string(b, "VMGENCTR");
+	aml_end(b, pkg);
+	aml_name(b, "_DDN");
+	aml_string(b, "VM_Gen_Counter");
+	aml_name(b, "ADDR");
+	put8(b, AML_PACKAGE);
+	pkg = aml_begin(b);
+	put8(b, 2);
+	aml_integer(b, paddr); /* the low half, the high half */
+	aml_integer(b, 0);
+	aml_end(b, pkg);
+	aml_end(b, dev);
+	aml_end(b, at);
+
+	at = aml_scope(b, "\\_GPE");
+	put8(b, AML_METHOD);
+	dev = aml_begin(b);
+	put(b, "_E00", 4);
+	put8(b, NO_ARGUMENTS);
+	put8(b, AML_NOTIFY);
+	put8(b, '\\');
+	put8(b, AML_DUAL_NAME);
+	put(b, "_SB_VGEN", 8);
+	aml_integer(b, CHANGED);
+	aml_end(b, dev);
+	aml_end(b, at);
+}
+
 static void put_dsdt(struct buf *b, const struct acpi_board *board)
 {
 	size_t at, dev, pkg;
@@ -392,6 +441,9 @@ static void put_dsdt(struct buf *b, const struct acpi_board *board)
 	put_isa(b, board);
 	aml_end(b, dev);
 	aml_end(b, at);
+
+	if (board->generation_id)
+		put_generation_id(b, board->generation_id);
 
 	put8(b, AML_NAME);
 	put(b, "\\_S5_", 5);

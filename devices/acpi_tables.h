@@ -33,6 +33,7 @@ struct acpi_board {
 	uint8_t pirq_line[4]; /* GSI of PIRQA-D */
 	bool fdc, i8042;
 	unsigned serials;     /* COM1..n */
+	uint32_t generation_id; /* where the 16 bytes of vmgenid.h are; 0: nowhere */
 };
 
 /** acpi_tables_build - RSDP, RSDT, FADT, FACS, DSDT, MADT; false if out of memory */

@@ -18,6 +18,7 @@
 
 #include "core/cpu.h"
 #include "core/ioport.h"
+#include "core/loop.h"
 #include "core/memory.h"
 #include "core/util.h"
 #include "devices/acpi_tables.h"
@@ -36,6 +37,7 @@
 #include "devices/piix4_pm.h"
 #include "devices/serial.h"
 #include "devices/vga.h"
+#include "devices/vmgenid.h"
 #include "devices/vmport.h"
 
 enum { ROM_LOW_SIZE = 0x20000, ROM_ALIGN = 0x10000, ROM_MAX = 0x1000000 };
@@ -56,6 +58,7 @@ struct board {
 	struct pci_device *pm;
 	struct fw_cfg *fw_cfg;
 	struct device *ide, *fdc, *dma, *i8042, *vga;
+	struct device *generation; /* NULL: without ACPI */
 	uint16_t isa;  /* lines as ISA devices drive them */
 	uint16_t pirq; /* ... and PCI pins through the routing */
 	struct acpi_tables acpi; /* data NULL: none */
@@ -307,6 +310,11 @@ static bool make_acpi(struct board *b, const struct board_config *cfg, struct er
 
 	if (cfg->no_acpi)
 		return true;
+	/* The last one in the ROM area: what others have there stays where it is. */
+	b->generation = vmgenid_create(b->machine, BOARD_GENERATION_ID, err);
+	if (!b->generation)
+		return false;
+	ab.generation_id = BOARD_GENERATION_ID;
 	for (unsigned i = 2; i < BOARD_SERIALS && cfg->serial[i]; i++)
 		ab.serials = i + 1;
 	for (unsigned i = 0; i < FDC_DRIVES; i++)
@@ -368,6 +376,28 @@ struct device *board_i8042(struct board *b)
 struct device *board_vga(struct board *b)
 {
 	return b->vga;
+}
+
+bool board_new_generation(struct board *b)
+{
+	if (!b->generation)
+		return true;
+	if (!vmgenid_renew(b->generation))
+		return false;
+	piix4_pm_event(b->pm, BOARD_GPE_GENERATION);
+	return true;
+}
+
+void board_clock_from_host(struct board *b, int64_t saved_utc)
+{
+	const int64_t quarter = 15 * 60 * NS_PER_S, zone_max = 15 * 60 * 60 * NS_PER_S;
+	int64_t off;
+
+	if (!saved_utc || __builtin_sub_overflow(mc146818_time(b->rtc), saved_utc, &off) ||
+	    off > zone_max || off < -zone_max)
+		off = 0; /* no time zone is that far away: it was wrong */
+	off = (off + (off < 0 ? -quarter : quarter) / 2) / quarter * quarter;
+	mc146818_set_time(b->rtc, mc146818_host_time() + off);
 }
 
 void board_power_button(struct board *b)

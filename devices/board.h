@@ -22,7 +22,11 @@ enum {
 	BOARD_SMB_BASE = 0x700,
 	BOARD_GPE_BASE = 0xafe0,
 	BOARD_SCI = 9,
+	BOARD_GPE_GENERATION = 0, /* the event that tells of a new generation ID */
 };
+
+/* A page of the ROM area between the APICs and firmware, where nothing else is. */
+#define BOARD_GENERATION_ID 0xfef00000u
 
 #define BOARD_PCI_HOLE 0xe0000000ull /* RAM below it, the rest from 4 GiB on */
 
@@ -83,6 +87,16 @@ struct device *board_ide(struct board *b);
 struct device *board_fdc(struct board *b);
 struct device *board_i8042(struct board *b);
 struct device *board_vga(struct board *b);
+
+/** board_new_generation - the machine is a copy of what it was: another generation ID
+ *  (vmgenid.h), and the guest is told. False if the host has no entropy. */
+bool board_new_generation(struct board *b);
+/**
+ * board_clock_from_host - the RTC shows the host's time, after a machine was restored
+ * @saved_utc: the host's time when it was saved, ns since 1970; a clock that was off by a
+ *             time zone then (whole quarters of an hour) is again; 0: not known, UTC
+ */
+void board_clock_from_host(struct board *b, int64_t saved_utc);
 
 /** board_power_button - as if pressed: the guest's ACPI gets an event */
 void board_power_button(struct board *b);

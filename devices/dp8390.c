@@ -580,6 +580,11 @@ void dp8390_init(struct dp8390 *c, enum dp8390_kind kind, const struct net_nic_o
 	make_prom(c, mac);
 }
 
+void dp8390_set_prom(struct net_nic *nic, const uint8_t mac[NET_MAC_SIZE])
+{
+	make_prom(container_of(nic, struct dp8390, nic), mac);
+}
+
 void dp8390_finish(struct dp8390 *c)
 {
 	timer_disarm(&c->resume);

@@ -75,6 +75,9 @@ struct dp8390 {
 void dp8390_init(struct dp8390 *c, enum dp8390_kind kind, const struct net_nic_ops *nic_ops,
 		 const uint8_t mac[NET_MAC_SIZE], struct loop *loop,
 		 void (*irq)(void *opaque, bool level), void *opaque);
+/** dp8390_set_prom - of a card that is a dp8390: another address in the PROM; PAR keeps
+ *  what it has until the guest's driver, or a reset by the board, reads the PROM again */
+void dp8390_set_prom(struct net_nic *nic, const uint8_t mac[NET_MAC_SIZE]);
 /** dp8390_finish - takes the card off its port */
 void dp8390_finish(struct dp8390 *c);
 /** dp8390_power_on - everything as after power-on; dp8390_reset - its RESET pin */

@@ -370,6 +370,11 @@ uint8_t mc146818_cmos(const struct mc146818 *rtc, uint8_t index)
 	return rtc->cmos[index & (CMOS_SIZE - 1)];
 }
 
+int64_t mc146818_time(const struct mc146818 *rtc)
+{
+	return rtc_now(rtc);
+}
+
 void mc146818_set_time(struct mc146818 *rtc, int64_t utc_ns)
 {
 	rtc->epoch = utc_ns - loop_now(rtc->machine->loop);

@@ -18,6 +18,9 @@ uint8_t mc146818_cmos(const struct mc146818 *rtc, uint8_t index);
 /** mc146818_set_time - the clock shows @utc_ns (ns since 1970, UTC) now */
 void mc146818_set_time(struct mc146818 *rtc, int64_t utc_ns);
 
+/** mc146818_time - what it shows, if it runs: ns since 1970 */
+int64_t mc146818_time(const struct mc146818 *rtc);
+
 /** mc146818_host_time - the host's UTC, ns since 1970 */
 int64_t mc146818_host_time(void);
 

@@ -107,6 +107,14 @@ void piix4_pm_power_button(struct pci_device *pci)
 	refresh(p);
 }
 
+void piix4_pm_event(struct pci_device *pci, unsigned n)
+{
+	struct piix4_pm *p = container_of(pci, struct piix4_pm, pci);
+
+	p->gpe_status |= 1u << (n & 15);
+	refresh(p);
+}
+
 /* ---- PM block ---- */
 
 static uint16_t word_read(struct piix4_pm *p, unsigned offset)

@@ -18,4 +18,7 @@ struct pci_device *piix4_pm_create(struct machine *m, struct pci_bus *bus,
 /** piix4_pm_power_button - the button was pressed */
 void piix4_pm_power_button(struct pci_device *pm);
 
+/** piix4_pm_event - general purpose event @n (0-15) happened */
+void piix4_pm_event(struct pci_device *pm, unsigned n);
+
 #endif

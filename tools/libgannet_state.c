@@ -9,24 +9,29 @@
 #include "core/cpu.h"
 #include "core/memory.h"
 #include "core/util.h"
+#include "devices/dp8390.h"
+#include "devices/mc146818.h"
 #include "statefile/fields.h"
 #include "statefile/image.h"
 #include "tools/libgannet_priv.h"
 #include "tools/saved_config.h"
 
-enum { SECTION_VERSION = 1, SECTIONS_OF_DEVICES = 128 };
+enum { SECTION_VERSION = 1, MACHINE_VERSION = 2, SECTIONS_OF_DEVICES = 128 };
 
 /* What belongs to the machine as a whole. */
 struct machine_state {
 	int64_t clock; /* ns the guest has run */
 	uint64_t resets;
 	bool a20;
+	int64_t saved_utc; /* the host's time, ns since 1970; version 2 */
 };
 
 static const struct state_field machine_fields[] = {
 	{ "clock", offsetof(struct machine_state, clock), STATE_TYPE_UINT, 8, 1, INT64_MAX / 4, UINT64_MAX },
 	STATE_UINT(struct machine_state, resets),
 	STATE_BOOL(struct machine_state, a20),
+	{ "saved_utc", offsetof(struct machine_state, saved_utc), STATE_TYPE_UINT, 8, 1, INT64_MAX / 2,
+	  UINT64_MAX },
 	STATE_END,
 };
 
@@ -186,13 +191,14 @@ static bool save_sections(struct gannet *g, struct image_writer *w, struct error
 	struct machine_state m = {
 		.clock = loop_now(g->machine->loop), .resets = g->machine->resets,
 		.a20 = memory_a20(g->machine->memory),
+		.saved_utc = MAX(mc146818_host_time(), 0),
 	};
 
 	if (cpu->fpu_foreign)
 		cpu->fpu_settle(cpu->engine_data);
 	cpu_state_prepare(cpu);
 	return image_writer_add(w, "config", SECTION_VERSION, 0, g->config_text, g->config_len, err) &&
-	       add_fields(w, "machine", SECTION_VERSION, machine_fields, &m, err) &&
+	       add_fields(w, "machine", MACHINE_VERSION, machine_fields, &m, err) &&
 	       add_fields(w, "cpu", SECTION_VERSION, cpu_fields, cpu, err) &&
 	       save_devices(g, w, err) && save_net(g, w, err);
 }
@@ -544,6 +550,7 @@ static void apply_net(struct gannet *g, const struct gannet_config *cfg,
 		      const struct loading *l, struct net_state *net)
 {
 	bool preserve = cfg->mac_policy && !strcmp(cfg->mac_policy, "preserve");
+	bool change = cfg->mac_policy && !strcmp(cfg->mac_policy, "new");
 
 	(void)l;
 	for (unsigned i = 0; i < g->ports; i++) {
@@ -552,6 +559,9 @@ static void apply_net(struct gannet *g, const struct gannet_config *cfg,
 		memcpy(port->guest_mac, net[i].guest_mac, NET_MAC_SIZE);
 		if (preserve && !cfg->nic[i].wire_mac)
 			memcpy(port->wire_mac, net[i].wire_mac, NET_MAC_SIZE);
+		/* PAR is as it was: until the guest reads the PROM again, there is a translation. */
+		if (change && port->nic)
+			dp8390_set_prom(port->nic, port->wire_mac);
 		net_port_set_link(port, net[i].link);
 	}
 }
@@ -566,7 +576,7 @@ bool restore_machine(struct restore *r, struct gannet *g, struct error *err)
 
 	if (!ok)
 		error_set(err, "out of memory");
-	ok = ok && parse(r, l, "machine", SECTION_VERSION, machine_fields, &state, sizeof(state), err) &&
+	ok = ok && parse(r, l, "machine", MACHINE_VERSION, machine_fields, &state, sizeof(state), err) &&
 	     parse_cpu(r, l, m->cpu, err) && parse_devices(r, l, m, err) &&
 	     parse_net(r, l, g, net, err) && load_memory(r, g, err) && nothing_left(r, err);
 	if (ok) {
@@ -583,6 +593,11 @@ bool restore_machine(struct restore *r, struct gannet *g, struct error *err)
 		}
 		cpu_state_loaded(m->cpu);
 		apply_net(g, &r->cfg, l, net);
+		if (r->cfg.clock && !strcmp(r->cfg.clock, "host"))
+			board_clock_from_host(g->board, state.saved_utc);
+		ok = board_new_generation(g->board);
+		if (!ok)
+			error_set(err, "--restore: the kernel gives no random bytes");
 	} else {
 		prefix(image_path(r->image), err);
 	}
