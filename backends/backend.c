@@ -95,8 +95,7 @@ static const struct backend_kind *find_kind(const char *scheme, struct error *er
 	return NULL;
 }
 
-/* The text that may be shown: a token is not. */
-static void presentable(const char *url, char *out, size_t size)
+void backend_url_shown(const char *url, char *out, size_t size)
 {
 	const char *token = strstr(url, "token=");
 	size_t keep = token ? (size_t)(token - url) + 6 : strlen(url);
@@ -121,7 +120,7 @@ struct net_backend *backend_open(struct backend_env *env, struct net_port *port,
 		b = NULL;
 	}
 	if (!b) {
-		presentable(text, shown, sizeof(shown));
+		backend_url_shown(text, shown, sizeof(shown));
 		error_prefix(err, "--net %s", shown);
 	}
 	backend_url_free(url);

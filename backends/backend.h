@@ -70,6 +70,9 @@ const struct backend_kind *backend_kinds(void);
 struct net_backend *backend_open(struct backend_env *env, struct net_port *port,
 				 const char *url, struct error *err);
 
+/** backend_url_shown - @url as others may see it: without its token */
+void backend_url_shown(const char *url, char *out, size_t size);
+
 /* One function a scheme; each in the file of its name. */
 struct net_backend *none_open(struct backend_env *env, struct net_port *port,
 			      struct backend_url *url, struct error *err);

@@ -55,6 +55,8 @@ struct chardev {
 	void *opaque;
 	void (*command)(void *opaque, int key);
 	void *command_opaque;
+	void (*tap)(void *opaque, const uint8_t *buf, size_t len);
+	void *tap_opaque;
 
 	int in_fd, out_fd;       /* -1: none; equal for pty and sockets */
 	int listen_fd;
@@ -79,6 +81,7 @@ struct chardev {
 	struct termios tty_saved, tty_raw;
 };
 
+static size_t take_output(struct chardev *c, const void *buf, size_t len);
 static void in_ready(void *opaque, unsigned events);
 static void out_ready(void *opaque, unsigned events);
 
@@ -222,7 +225,7 @@ static void show_help(struct chardev *c)
 		"Ctrl-A b       send a break\r\n"
 		"Ctrl-A Ctrl-A  send Ctrl-A (so does Ctrl-A a)\r\n";
 
-	chardev_write(c, help, sizeof(help) - 1);
+	take_output(c, help, sizeof(help) - 1);
 }
 
 static void escape_command(struct chardev *c, uint8_t key)
@@ -327,6 +330,17 @@ static void in_ready(void *opaque, unsigned events)
 	update_watches(c);
 }
 
+size_t chardev_inject(struct chardev *c, const void *buf, size_t len)
+{
+	size_t n;
+
+	if (!c)
+		return len;
+	n = ring_put(&c->in, buf, len);
+	chardev_accept_input(c);
+	return n;
+}
+
 void chardev_accept_input(struct chardev *c)
 {
 	if (!c)
@@ -405,11 +419,11 @@ static void out_ready(void *opaque, unsigned events)
 	}
 }
 
-size_t chardev_write(struct chardev *c, const void *buf, size_t len)
+static size_t take_output(struct chardev *c, const void *buf, size_t len)
 {
 	size_t n;
 
-	if (!c || !c->connected || c->out_fd < 0)
+	if (!c->connected || c->out_fd < 0)
 		return len;
 	n = ring_put(&c->out, buf, len);
 	if (!c->out_blocked) {
@@ -424,6 +438,18 @@ size_t chardev_write(struct chardev *c, const void *buf, size_t len)
 	if (n < len && c->connected)
 		c->owes_can_write = true;
 	return c->connected ? n : len;
+}
+
+size_t chardev_write(struct chardev *c, const void *buf, size_t len)
+{
+	size_t n;
+
+	if (!c)
+		return len;
+	n = take_output(c, buf, len);
+	if (c->tap && n)
+		c->tap(c->tap_opaque, buf, n);
+	return n;
 }
 
 bool chardev_connected(const struct chardev *c)
@@ -756,6 +782,15 @@ void chardev_set_command(struct chardev *c, void (*fn)(void *opaque, int key), v
 		return;
 	c->command = fn;
 	c->command_opaque = opaque;
+}
+
+void chardev_set_tap(struct chardev *c, void (*fn)(void *opaque, const uint8_t *buf, size_t len),
+		     void *opaque)
+{
+	if (!c)
+		return;
+	c->tap = fn;
+	c->tap_opaque = opaque;
 }
 
 const char *chardev_info(const struct chardev *c)

@@ -64,6 +64,15 @@ void chardev_set_command(struct chardev *c, void (*fn)(void *opaque, int key), v
 /** chardev_write - returns how many of @len bytes were taken, in order from the first */
 size_t chardev_write(struct chardev *c, const void *buf, size_t len);
 
+/** chardev_set_tap - be shown what the device writes, as it is written; @fn must not call
+ *  into the chardev; NULL: no more */
+void chardev_set_tap(struct chardev *c, void (*fn)(void *opaque, const uint8_t *buf, size_t len),
+		     void *opaque);
+
+/** chardev_inject - input as if it had come from the other end, escape keys not looked for;
+ *  returns how many bytes there was room for */
+size_t chardev_inject(struct chardev *c, const void *buf, size_t len);
+
 /** chardev_accept_input - the device has room again: can_receive() will be asked */
 void chardev_accept_input(struct chardev *c);
 

@@ -174,6 +174,57 @@ struct gannet_save_options {
 GANNET_API bool gannet_save(struct gannet *g, const char *path,
 			    const struct gannet_save_options *o, char *why, size_t why_size);
 
+/* ---- looking at a running machine, and taking hold of it ----
+ *
+ * All of these are for callbacks, or for while gannet_run() does not run.
+ */
+
+/** gannet_pause - no instruction runs and the guest's clock stands still, but callbacks
+ *  come; before gannet_run(): it begins so */
+GANNET_API void gannet_pause(struct gannet *g);
+/** gannet_resume - go on from there */
+GANNET_API void gannet_resume(struct gannet *g);
+/** gannet_reset - as by the reset button */
+GANNET_API void gannet_reset(struct gannet *g);
+/** gannet_power_button - the guest's ACPI gets an event; what it makes of it is its affair */
+GANNET_API void gannet_power_button(struct gannet *g);
+
+struct gannet_status {
+	bool paused;
+	uint64_t memory;        /* bytes */
+	const char *cpu, *engine;
+	unsigned nics;
+	int64_t clock;          /* ns of the guest's time since power-on */
+	uint64_t resets;
+};
+
+GANNET_API void gannet_status(const struct gannet *g, struct gannet_status *s);
+
+/* A descriptor that is watched: any number of them. */
+struct gannet_watch;
+enum { GANNET_READ = 1, GANNET_WRITE = 2, GANNET_HANGUP = 4 };
+
+/**
+ * gannet_watch_open - call @ready with GANNET_* bits when @fd is ready
+ * @events: GANNET_READ | GANNET_WRITE; 0: not now. The descriptor stays the caller's.
+ * NULL if it cannot be watched.
+ */
+GANNET_API struct gannet_watch *gannet_watch_open(struct gannet *g, int fd, unsigned events,
+						  void (*ready)(void *opaque, unsigned events),
+						  void *opaque);
+GANNET_API void gannet_watch_set(struct gannet_watch *w, unsigned events);
+/** gannet_watch_close - before gannet_destroy(); NULL is legal */
+GANNET_API void gannet_watch_close(struct gannet_watch *w);
+
+/** gannet_serial_tap - be shown what the guest writes to serial port @n. @seen is called in
+ *  the midst of an instruction: it must not call back. NULL: no more. */
+GANNET_API bool gannet_serial_tap(struct gannet *g, unsigned n,
+				  void (*seen)(void *opaque, const uint8_t *buf, size_t len),
+				  void *opaque);
+/** gannet_serial_input - as if it had come in on serial port @n; returns how many bytes
+ *  there was room for */
+GANNET_API size_t gannet_serial_input(struct gannet *g, unsigned n, const void *buf, size_t len);
+
 /* ---- a display ---- */
 
 struct gannet_cell {
@@ -197,6 +248,9 @@ struct gannet_screen {
 GANNET_API void gannet_set_display(struct gannet *g,
 				   void (*show)(void *opaque, const struct gannet_screen *s),
 				   void *opaque);
+/** gannet_screen - the same, at once: from a callback, or while the guest does not run;
+ *  valid until the next call. False: no display, or out of memory. */
+GANNET_API bool gannet_screen(struct gannet *g, struct gannet_screen *s);
 /** gannet_watch_fd - call @ready in the thread of gannet_run() whenever @fd can be read.
  *  One descriptor a machine; it stays the caller's. False if it cannot be watched. */
 GANNET_API bool gannet_watch_fd(struct gannet *g, int fd, void (*ready)(void *opaque),
@@ -259,6 +313,27 @@ GANNET_API bool gannet_net_counters(const struct gannet *g, unsigned n,
 				    void (*each)(void *opaque, const char *part,
 						 const char *name, uint64_t value),
 				    void *opaque);
+
+struct gannet_net_info {
+	const char *model;      /* "ne2k_pci" */
+	uint8_t guest_mac[6], wire_mac[6];
+	bool link, carrier;     /* the cable; the wire behind it */
+	const char *url;        /* of the backend, without secrets; "" if it came by no URL */
+	const char *backend;    /* its name; "": none */
+	char status[256];       /* what it says of itself; "" if nothing */
+};
+
+/** gannet_net_info - false if there is no such card; strings are valid until it changes */
+GANNET_API bool gannet_net_info(const struct gannet *g, unsigned n, struct gannet_net_info *info);
+/** gannet_net_stage - name of the @i-th stage of card @n, from the guest on; NULL past the last */
+GANNET_API const char *gannet_net_stage(const struct gannet *g, unsigned n, unsigned i,
+					bool *enabled);
+/** gannet_net_enable - frames go through a stage, or around it */
+GANNET_API bool gannet_net_enable(struct gannet *g, unsigned n, const char *stage, bool enabled,
+				  char *why, size_t why_size);
+/** gannet_capture - record all cards' frames in @path from now on, as of config.capture, in
+ *  place of any capture before; NULL: stop. What failed changed nothing. */
+GANNET_API bool gannet_capture(struct gannet *g, const char *path, char *why, size_t why_size);
 
 /* ---- what there is ---- */
 

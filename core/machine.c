@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/cpu.h"
+#include "core/cpuid.h"
 #include "core/engine.h"
 #include "core/ioport.h"
 #include "core/loop.h"
@@ -147,11 +148,28 @@ static bool wake_pending(const struct cpu *cpu)
 	return cpu->intr_line && (cpu->eflags & FLAG_IF);
 }
 
+/* The clock, the timers and the TSC stop and go on together. */
+static void stop_time(struct machine *m)
+{
+	loop_pause(m->loop);
+	if (!m->tsc_held)
+		m->tsc = cpu_rdtsc(m->cpu);
+	m->tsc_held = true;
+}
+
+static void start_time(struct machine *m)
+{
+	machine_hold_tsc(m);
+	m->tsc_held = false;
+	loop_resume(m->loop);
+}
+
 enum machine_end machine_run(struct machine *m)
 {
 	struct cpu *cpu = m->cpu;
 
-	loop_resume(m->loop);
+	if (!m->paused)
+		loop_resume(m->loop);
 	while (m->end == MACHINE_RUNNING) {
 		/* Before looking, so that a kick after the look is not lost. */
 		__atomic_store_n(&cpu->run, 1, __ATOMIC_SEQ_CST);
@@ -164,6 +182,13 @@ enum machine_end machine_run(struct machine *m)
 			machine_reset(m);
 			continue;
 		}
+		if (m->paused) {
+			stop_time(m);
+			loop_wait(m->loop);
+			continue;
+		}
+		if (m->tsc_held)
+			start_time(m);
 		if (cpu->halted && !wake_pending(cpu))
 			loop_wait(m->loop);
 		else
@@ -186,6 +211,24 @@ void machine_end_with(struct machine *m, enum machine_end end, int exit_code)
 		m->exit_code = exit_code;
 	}
 	machine_kick(m);
+}
+
+void machine_pause(struct machine *m)
+{
+	m->paused = true;
+	machine_kick(m);
+}
+
+void machine_resume(struct machine *m)
+{
+	m->paused = false;
+	machine_kick(m);
+}
+
+void machine_hold_tsc(struct machine *m)
+{
+	if (m->tsc_held)
+		cpu_set_tsc(m->cpu, m->tsc);
 }
 
 void machine_quit(struct machine *m)

@@ -38,6 +38,9 @@ struct machine {
 	struct engine *engine;  /* owned */
 	bool no_reboot;
 	bool reset_requested;   /* vCPU thread only */
+	bool paused;            /* vCPU thread only; see machine_pause() */
+	bool tsc_held;          /* time stands still; the guest's TSC stood at `tsc` then */
+	uint64_t tsc;
 	enum machine_end end;   /* vCPU thread only */
 	bool quit_requested;    /* atomic: set by machine_quit() from any thread */
 	int exit_code;
@@ -65,6 +68,14 @@ enum machine_end machine_run(struct machine *m);
 void machine_request_reset(struct machine *m);
 /** machine_end_with - the run loop returns @end soon; first caller wins */
 void machine_end_with(struct machine *m, enum machine_end end, int exit_code);
+/** machine_pause - from the loop's callbacks, or before machine_run(): no instruction runs,
+ *  timers and the clock stand still; descriptors and posts are served */
+void machine_pause(struct machine *m);
+/** machine_resume - go on; thread as above */
+void machine_resume(struct machine *m);
+/** machine_hold_tsc - put the TSC of a paused machine back to where it stood: before it is
+ *  looked at, e.g. saved */
+void machine_hold_tsc(struct machine *m);
 /** machine_quit - as if by Ctrl-A x; any thread */
 void machine_quit(struct machine *m);
 

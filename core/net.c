@@ -48,18 +48,30 @@ void net_port_set_nic(struct net_port *port, struct net_nic *nic)
 		nic->port = port;
 }
 
-void net_port_add_stage(struct net_port *port, struct net_stage *stage)
+/* At the end where frames that go in direction @out leave the row of stages. */
+static void add_at_end(struct net_port *port, struct net_stage *stage, enum net_dir out)
 {
-	struct net_stage *last = port->stages[NET_TO_GUEST];
+	enum net_dir in = out == NET_TO_WIRE ? NET_TO_GUEST : NET_TO_WIRE;
+	struct net_stage *last = port->stages[in];
 
 	stage->port = port;
-	stage->next[NET_TO_WIRE] = NULL;
-	stage->next[NET_TO_GUEST] = last;
-	port->stages[NET_TO_GUEST] = stage;
+	stage->next[out] = NULL;
+	stage->next[in] = last;
+	port->stages[in] = stage;
 	if (last)
-		last->next[NET_TO_WIRE] = stage;
+		last->next[out] = stage;
 	else
-		port->stages[NET_TO_WIRE] = stage;
+		port->stages[out] = stage;
+}
+
+void net_port_add_stage(struct net_port *port, struct net_stage *stage)
+{
+	add_at_end(port, stage, NET_TO_WIRE);
+}
+
+void net_port_add_first_stage(struct net_port *port, struct net_stage *stage)
+{
+	add_at_end(port, stage, NET_TO_GUEST);
 }
 
 void net_port_remove_stage(struct net_port *port, struct net_stage *stage)

@@ -171,6 +171,8 @@ void net_port_finish(struct net_port *port);
 void net_port_set_nic(struct net_port *port, struct net_nic *nic);
 /** net_port_add_stage - behind those already there, seen from the guest; owned from now on */
 void net_port_add_stage(struct net_port *port, struct net_stage *stage);
+/** net_port_add_first_stage - before those already there; owned from now on */
+void net_port_add_first_stage(struct net_port *port, struct net_stage *stage);
 /** net_port_remove_stage - takes it out and destroys it; not from within its frame call */
 void net_port_remove_stage(struct net_port *port, struct net_stage *stage);
 /** net_port_find_stage - by name; NULL if there is none */

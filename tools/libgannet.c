@@ -271,9 +271,9 @@ static struct chardev *open_chardev(struct gannet *g, const char *option, const 
 static bool open_chardevs(struct gannet *g, const struct gannet_config *cfg, struct error *err)
 {
 	for (unsigned i = 0; i < GANNET_SERIALS; i++) {
-		if (!cfg->serial[i])
-			continue;
-		g->serial[i] = open_chardev(g, "-serial", cfg->serial[i], err);
+		/* A port that goes nowhere can still be tapped. */
+		g->serial[i] = open_chardev(g, "-serial", cfg->serial[i] ? cfg->serial[i] : "null",
+					    err);
 		if (!g->serial[i])
 			return false;
 	}
@@ -435,7 +435,10 @@ bool gannet_save(struct gannet *g, const char *path, const struct gannet_save_op
 {
 	static const struct gannet_save_options defaults = { .compress = false };
 	struct error err = { "" };
-	bool ok = state_save(g, path, o ? o : &defaults, &err);
+	bool ok;
+
+	machine_hold_tsc(g->machine);
+	ok = state_save(g, path, o ? o : &defaults, &err);
 
 	if (!ok && why)
 		snprintf(why, why_size, "%s", err.text);
@@ -449,6 +452,7 @@ void gannet_destroy(struct gannet *g)
 	if (g->show)
 		gannet_set_display(g, NULL, NULL);
 	free(g->picture.pixel);
+	free(g->look);
 	loop_unwatch(g->watch);
 	for (unsigned i = 0; i < GANNET_SERIALS; i++)
 		chardev_close(g->serial[i]);

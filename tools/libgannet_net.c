@@ -174,6 +174,19 @@ static bool add_tap(struct gannet *g, struct net_port *port, const char *stage, 
 	return true;
 }
 
+/* What is told of a card's backend. */
+static void remember_url(struct gannet *g, unsigned n, const char *url)
+{
+	char shown[512];
+
+	free(g->url[n]);
+	g->url[n] = NULL;
+	if (!url)
+		return;
+	backend_url_shown(url, shown, sizeof(shown));
+	g->url[n] = strdup(shown);
+}
+
 static bool make_port(struct gannet *g, unsigned n, struct net_parts *p,
 		      const struct gannet_nic *cfg, struct error *err)
 {
@@ -203,8 +216,10 @@ static bool make_port(struct gannet *g, unsigned n, struct net_parts *p,
 	if (!cfg->net)
 		return true;
 	backend = backend_open(&g->backend_env, port, cfg->net, err);
-	if (backend)
+	if (backend) {
 		net_port_set_backend(port, backend);
+		remember_url(g, n, cfg->net);
+	}
 	return backend != NULL;
 }
 
@@ -232,8 +247,10 @@ bool net_create(struct gannet *g, struct net_parts *p, const struct gannet_confi
 
 void net_finish(struct gannet *g)
 {
-	for (unsigned i = 0; i < g->ports; i++)
+	for (unsigned i = 0; i < g->ports; i++) {
 		net_port_finish(&g->port[i]);
+		remember_url(g, i, NULL);
+	}
 	g->ports = 0;
 	capture_destroy(g->capture);
 	g->capture = NULL;
@@ -353,6 +370,7 @@ bool gannet_net_attach(struct gannet *g, unsigned n, const struct gannet_net_pee
 	}
 	frame_queue_arm(p->in);
 	net_port_set_backend(port, &p->base);
+	remember_url(g, n, NULL);
 	return true;
 }
 
@@ -375,6 +393,7 @@ bool gannet_net_open(struct gannet *g, unsigned n, const char *url, char *why, s
 	if (!b)
 		return explain(&err, why, why_size);
 	net_port_set_backend(port, b);
+	remember_url(g, n, url);
 	return true;
 }
 

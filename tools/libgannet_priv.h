@@ -25,6 +25,7 @@ struct gannet {
 	unsigned ports;
 	struct backend_env backend_env;
 	struct capture *capture;
+	char *url[GANNET_NICS];           /* of the backend, as may be shown; NULL: none */
 
 	char *config_text;                /* section "config" of its images */
 	size_t config_len;
@@ -38,6 +39,7 @@ struct gannet {
 	void *show_opaque;
 	struct timer show_timer;
 	struct vga_text *text;            /* what the board said last; allocated with the display */
+	struct vga_text *look;            /* of gannet_screen(); allocated when first asked */
 	struct vga_image picture;         /* of gannet_picture() */
 	struct watch *watch;
 	void (*ready)(void *opaque);
