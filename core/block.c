@@ -5,8 +5,12 @@
  * mapping table, so a lookup is one bit, and the host's sparse files do the
  * allocation. 4 KiB clusters match what guests write (filesystem blocks, pages),
  * so that filling a cluster up from the base is rare.
+ *
+ * A machine restored from a state image has the overlay it was saved with as a layer
+ * of its own between the two: clusters that are read where they lie in that file, so
+ * that any number of copies share it.
  */
-#include "core/block.h"
+#include "core/block_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +31,7 @@
 #include "core/loop.h"
 #include "core/util.h"
 
-#define CLUSTER 4096u
+#define CLUSTER BLOCK_CLUSTER
 #define CLUSTER_SECTORS (CLUSTER / BLOCK_SECTOR)
 #define MAX_BYTES (UINT64_C(1) << 56) /* far from any overflow in a byte offset */
 
@@ -39,7 +43,7 @@ enum request { REQUEST_NONE, REQUEST_WARM, REQUEST_FLUSH, REQUEST_END };
 struct block_worker {
 	pthread_t thread;
 	pthread_mutex_t lock;
-	pthread_cond_t changed;
+	pthread_cond_t changed, over;
 	enum request request; /* NONE: idle */
 	uint64_t sector;
 	size_t count;
@@ -52,17 +56,6 @@ struct block_worker {
 	struct watch *watch;
 	void (*done)(void *opaque, int ret);
 	void *opaque;
-};
-
-struct block {
-	struct block_worker *worker; /* NULL: everything waits */
-	char *path;
-	int fd;
-	enum block_mode mode;
-	uint64_t bytes;   /* of the file or device */
-	uint64_t sectors; /* bytes rounded up */
-	int overlay;      /* -1 without */
-	uint8_t *written; /* bit per cluster: the overlay has it */
 };
 
 /* ---- whole transfers ---- */
@@ -115,9 +108,39 @@ static int write_full(int fd, const uint8_t *buf, size_t len, uint64_t offset)
 
 /* ---- overlay ---- */
 
-static bool cluster_written(const struct block *b, uint64_t c)
+static bool bit(const uint8_t *bits, uint64_t n)
 {
-	return b->written[c / 8] >> (c % 8) & 1;
+	return bits[n / 8] >> (n % 8) & 1;
+}
+
+static void set_bit(uint8_t *bits, uint64_t n)
+{
+	bits[n / 8] |= (uint8_t)(1u << n % 8);
+}
+
+/* Which file has a cluster. */
+enum layer { LAYER_BASE, LAYER_LOWER, LAYER_OVERLAY };
+
+static enum layer layer_of(const struct block *b, uint64_t c)
+{
+	if (bit(b->written, c))
+		return LAYER_OVERLAY;
+	return b->in_lower && bit(b->in_lower, c) ? LAYER_LOWER : LAYER_BASE;
+}
+
+static int layer_read(struct block *b, enum layer layer, uint8_t *buf, size_t len, uint64_t offset,
+		      bool nowait)
+{
+	/* A cluster above the base is always whole. */
+	switch (layer) {
+	case LAYER_OVERLAY:
+		return read_full(b->overlay, buf, len, offset, UINT64_MAX, nowait);
+	case LAYER_LOWER:
+		return read_full(b->lower, buf, len, b->lower_offset + offset, UINT64_MAX, nowait);
+	case LAYER_BASE:
+		break;
+	}
+	return read_full(b->fd, buf, len, offset, b->bytes, nowait);
 }
 
 static int overlay_open(struct error *err, const char *path)
@@ -150,9 +173,9 @@ static int cluster_fill(struct block *b, uint64_t c)
 	uint8_t buf[CLUSTER];
 	int ret;
 
-	if (cluster_written(b, c))
+	if (bit(b->written, c))
 		return 0;
-	ret = read_full(b->fd, buf, CLUSTER, c * CLUSTER, b->bytes, false);
+	ret = layer_read(b, layer_of(b, c), buf, CLUSTER, c * CLUSTER, false);
 	if (!ret)
 		ret = write_full(b->overlay, buf, CLUSTER, c * CLUSTER);
 	return ret;
@@ -162,19 +185,14 @@ static int overlay_read(struct block *b, uint8_t *buf, uint64_t sector, size_t c
 {
 	while (count) {
 		uint64_t c = sector / CLUSTER_SECTORS;
-		bool over = cluster_written(b, c);
+		enum layer layer = layer_of(b, c);
 		size_t n = MIN(count, CLUSTER_SECTORS - sector % CLUSTER_SECTORS);
 		int ret;
 
 		/* As many clusters from the same file as possible. */
-		while (n < count && cluster_written(b, ++c) == over)
+		while (n < count && layer_of(b, ++c) == layer)
 			n += MIN(count - n, CLUSTER_SECTORS);
-		if (over) /* a cluster in the overlay is always whole */
-			ret = read_full(b->overlay, buf, n * BLOCK_SECTOR, sector * BLOCK_SECTOR,
-					UINT64_MAX, nowait);
-		else
-			ret = read_full(b->fd, buf, n * BLOCK_SECTOR, sector * BLOCK_SECTOR,
-					b->bytes, nowait);
+		ret = layer_read(b, layer, buf, n * BLOCK_SECTOR, sector * BLOCK_SECTOR, nowait);
 		if (ret)
 			return ret;
 		buf += n * BLOCK_SECTOR;
@@ -201,7 +219,7 @@ static int overlay_write(struct block *b, const uint8_t *buf, uint64_t sector, s
 	if (ret)
 		return ret;
 	for (uint64_t c = first; c <= last; c++)
-		b->written[c / 8] |= (uint8_t)(1u << c % 8);
+		set_bit(b->written, c);
 	return 0;
 }
 
@@ -264,7 +282,7 @@ struct block *block_open(const char *path, enum block_mode mode, struct error *e
 		error_set(err, "%s: out of memory", path);
 		return NULL;
 	}
-	b->fd = b->overlay = -1;
+	b->fd = b->overlay = b->lower = -1;
 	b->mode = mode;
 	b->path = strdup(path);
 	if (!b->path) {
@@ -296,12 +314,10 @@ struct block *block_open(const char *path, enum block_mode mode, struct error *e
 	if (!lock_image(b, err))
 		goto fail;
 	if (mode == BLOCK_SNAPSHOT) {
-		uint64_t clusters = (b->bytes + CLUSTER - 1) / CLUSTER;
-
 		b->overlay = overlay_open(err, path);
 		if (b->overlay < 0)
 			goto fail;
-		b->written = calloc(clusters / 8 + 1, 1);
+		b->written = calloc(block_clusters(b) / 8 + 1, 1);
 		if (!b->written) {
 			error_set(err, "%s: out of memory for the snapshot of %llu bytes", path,
 				  (unsigned long long)b->bytes);
@@ -326,6 +342,7 @@ static void worker_destroy(struct block_worker *w)
 	loop_unwatch(w->watch);
 	close(w->event);
 	pthread_cond_destroy(&w->changed);
+	pthread_cond_destroy(&w->over);
 	pthread_mutex_destroy(&w->lock);
 	free(w);
 }
@@ -337,9 +354,13 @@ void block_close(struct block *b)
 	worker_destroy(b->worker);
 	if (b->overlay >= 0)
 		close(b->overlay);
+	if (b->lower >= 0)
+		close(b->lower);
 	if (b->fd >= 0)
 		close(b->fd); /* drops the lock */
 	free(b->written);
+	free(b->in_lower);
+	block_hash_destroy(b->hash);
 	free(b->path);
 	free(b);
 }
@@ -403,6 +424,7 @@ int block_write(struct block *b, uint64_t sector, const void *buf, size_t count)
 		return 0;
 	if (b->mode == BLOCK_SNAPSHOT)
 		return overlay_write(b, buf, sector, count);
+	block_hash_forget(b, sector * BLOCK_SECTOR, count * BLOCK_SECTOR);
 	ret = write_full(b->fd, buf, count * BLOCK_SECTOR, sector * BLOCK_SECTOR);
 	end = (sector + count) * BLOCK_SECTOR;
 	if (!ret && end > b->bytes)
@@ -417,19 +439,127 @@ int block_flush(struct block *b)
 	return 0;
 }
 
+/* ---- the overlay in state images ---- */
+
+uint64_t block_clusters(const struct block *b)
+{
+	return (b->bytes + CLUSTER - 1) / CLUSTER;
+}
+
+int block_overlay_fd(const struct block *b)
+{
+	return b->overlay;
+}
+
+void block_overlay_runs(const struct block *b,
+			void (*run)(void *opaque, uint64_t first, uint64_t count), void *opaque)
+{
+	uint64_t clusters = block_clusters(b), first = 0, n = 0;
+
+	if (!b->written)
+		return;
+	for (uint64_t c = 0; c < clusters; c++) {
+		if (!n && c % 8 == 0 && !b->written[c / 8]) {
+			c += 7;
+			continue;
+		}
+		if (bit(b->written, c)) {
+			if (!n)
+				first = c;
+			n++;
+		} else if (n) {
+			run(opaque, first, n);
+			n = 0;
+		}
+	}
+	if (n)
+		run(opaque, first, n);
+}
+
+bool block_overlay_below(struct block *b, int fd, uint64_t offset, struct error *err)
+{
+	b->in_lower = calloc(block_clusters(b) / 8 + 1, 1);
+	b->lower = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	b->lower_offset = offset;
+	if (b->in_lower && b->lower >= 0)
+		return true;
+	error_set(err, "%s: %s", b->path, b->in_lower ? strerror(errno) : "out of memory");
+	if (b->lower >= 0)
+		close(b->lower);
+	b->lower = -1;
+	free(b->in_lower);
+	b->in_lower = NULL;
+	return false;
+}
+
+bool block_overlay_add(struct block *b, uint64_t first, uint64_t count)
+{
+	uint64_t clusters = block_clusters(b);
+
+	if (!b->written || first > clusters || count > clusters - first)
+		return false;
+	for (uint64_t c = first; c < first + count; c++)
+		set_bit(b->in_lower ? b->in_lower : b->written, c);
+	return true;
+}
+
+bool block_overlay_merge(struct block *b, struct error *err)
+{
+	uint64_t clusters = block_clusters(b);
+
+	if (!b->in_lower)
+		return true;
+	for (uint64_t c = 0; c < clusters; c++) {
+		int ret;
+
+		if (!b->in_lower[c / 8]) {
+			c |= 7;
+			continue;
+		}
+		if (layer_of(b, c) != LAYER_LOWER)
+			continue;
+		ret = cluster_fill(b, c);
+		if (ret) {
+			error_set(err, "%s: the overlay's temporary file: %s; set TMPDIR to a directory with room",
+				  b->path, strerror(-ret));
+			return false;
+		}
+		set_bit(b->written, c);
+	}
+	close(b->lower);
+	b->lower = -1;
+	free(b->in_lower);
+	b->in_lower = NULL;
+	return true;
+}
+
 /* ---- the worker ---- */
 
-/* Read and forget: what counts is that the host has it in memory then. The base
- * never changes while an overlay exists, and the overlay's own pages are in
- * memory as a rule, so the bitmap is not looked at from this thread. */
+/* Read and forget: what counts is that the host has it in memory then. What lies
+ * below the overlay never changes while a request runs, and the overlay's own pages
+ * are in memory as a rule, so the bitmap of what is written is not looked at from
+ * this thread. */
 static void warm(const struct block *b, uint64_t sector, size_t count)
 {
 	uint8_t *buf = malloc(WARM_BYTES);
 	uint64_t offset = sector * BLOCK_SECTOR;
-	size_t left = MIN(count, (size_t)WARM_BYTES / BLOCK_SECTOR) * BLOCK_SECTOR;
+	uint64_t end = offset + MIN(count, (size_t)WARM_BYTES / BLOCK_SECTOR) * BLOCK_SECTOR;
+	bool well = buf != NULL; /* else the caller's own read will say why */
 
-	if (buf && pread(b->fd, buf, left, (off_t)offset) < 0)
-		left = 0; /* the caller's own read will say why */
+	while (well && offset < end) {
+		uint64_t c = offset / CLUSTER;
+		bool lower = b->in_lower && bit(b->in_lower, c);
+		uint64_t stop = (c + 1) * CLUSTER;
+
+		while (stop < end && lower == (b->in_lower && bit(b->in_lower, stop / CLUSTER)))
+			stop += CLUSTER;
+		stop = MIN(stop, end);
+		if (lower)
+			well = pread(b->lower, buf, stop - offset, (off_t)(b->lower_offset + offset)) >= 0;
+		else
+			well = pread(b->fd, buf, stop - offset, (off_t)offset) >= 0;
+		offset = stop;
+	}
 	free(buf);
 }
 
@@ -461,6 +591,7 @@ static void *worker_main(void *opaque)
 			w->request = REQUEST_NONE;
 		n = write(w->event, &one, sizeof(one));
 		(void)n; /* cannot fail short of 2^64 requests */
+		pthread_cond_signal(&w->over);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
@@ -484,6 +615,19 @@ static void worker_ready(void *opaque, unsigned events)
 		w->busy = false;
 		w->done(w->opaque, ret);
 	}
+}
+
+void block_settle(struct block *b)
+{
+	struct block_worker *w = b->worker;
+
+	if (!w || !w->busy)
+		return;
+	pthread_mutex_lock(&w->lock);
+	while (!w->finished)
+		pthread_cond_wait(&w->over, &w->lock);
+	pthread_mutex_unlock(&w->lock);
+	worker_ready(w, LOOP_READ);
 }
 
 bool block_attach(struct block *b, struct loop *loop, void (*done)(void *opaque, int ret),
@@ -510,6 +654,7 @@ bool block_attach(struct block *b, struct loop *loop, void (*done)(void *opaque,
 		goto no_watch;
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->changed, NULL);
+	pthread_cond_init(&w->over, NULL);
 	b->worker = w;
 	/* Signals are the program's own threads' business. */
 	sigfillset(&all);
@@ -521,6 +666,7 @@ bool block_attach(struct block *b, struct loop *loop, void (*done)(void *opaque,
 	error_set(err, "%s: cannot start a thread: %s", b->path, strerror(rc));
 	b->worker = NULL;
 	pthread_cond_destroy(&w->changed);
+	pthread_cond_destroy(&w->over);
 	pthread_mutex_destroy(&w->lock);
 	loop_unwatch(w->watch);
 no_watch:

@@ -20,6 +20,7 @@
 struct loop;
 
 #define BLOCK_SECTOR 512u
+#define BLOCK_CLUSTER 4096u /* unit of an overlay */
 
 enum block_mode {
 	BLOCK_RW,       /* writes reach the image; one writer at a time */
@@ -75,5 +76,45 @@ int block_read_nowait(struct block *b, uint64_t sector, void *buf, size_t count)
 /** block_start_warm/flush - begin; false: not attached, or busy: do it the waiting way */
 bool block_start_warm(struct block *b, uint64_t sector, size_t count);
 bool block_start_flush(struct block *b);
+/** block_settle - nothing is under way when this returns: waits, and calls @done at once */
+void block_settle(struct block *b);
+
+/* ---- state images: which disk it was, and what was written over it ---- */
+
+enum { BLOCK_HASH_SIZE = 16, BLOCK_HASH_UNIT = 1 << 20 };
+
+/**
+ * block_hash - what the base holds, in 16 bytes; an overlay does not count
+ * @hash: XXH3-128 over {number, XXH3-128 of the content} of every MiB that is not all
+ *        zero, in order: number as 8 bytes, hashes in canonical form (big endian) as 16.
+ *        The end is padded with zeros to a whole MiB. So holes cost nothing, and which
+ *        zeros are holes makes no difference.
+ * @step: called now and then in the calling thread, in bytes; NULL: nobody looks
+ * What has not been written since is not read again. Writes that the host still holds
+ * back are flushed first.
+ */
+bool block_hash(struct block *b, uint8_t hash[BLOCK_HASH_SIZE],
+		void (*step)(void *opaque, uint64_t done, uint64_t total), void *opaque,
+		struct error *err);
+
+/** block_clusters - how many units of BLOCK_CLUSTER bytes the disk has, the last one padded */
+uint64_t block_clusters(const struct block *b);
+/** block_overlay_fd - the overlay's file: cluster n at n * BLOCK_CLUSTER; -1: there is none */
+int block_overlay_fd(const struct block *b);
+/** block_overlay_runs - which clusters are in it, in order */
+void block_overlay_runs(const struct block *b,
+			void (*run)(void *opaque, uint64_t first, uint64_t count), void *opaque);
+/**
+ * block_overlay_below - put a layer of clusters between the base and an empty overlay
+ * @fd: has cluster n at @offset + n * BLOCK_CLUSTER and never changes; duplicated
+ * It starts with none; block_overlay_add() names them.
+ */
+bool block_overlay_below(struct block *b, int fd, uint64_t offset, struct error *err);
+/** block_overlay_add - these clusters are in the layer below, or without one in the overlay's
+ *  file; false: the disk does not have them */
+bool block_overlay_add(struct block *b, uint64_t first, uint64_t count);
+/** block_overlay_merge - copy the layer below into the overlay, which then is all there is.
+ *  Not while a request is under way. */
+bool block_overlay_merge(struct block *b, struct error *err);
 
 #endif

@@ -722,6 +722,14 @@ bool ata_channel_check(const struct ata_channel *ch, const char **field)
 		return false;
 	if ((ch->xfer == ATA_XFER_CD || ch->xfer == ATA_XFER_PACKET) && d->kind != ATA_CD)
 		return false;
+	/* By DMA goes what a disk or a disc holds, or a reply, which is in the buffer. */
+	if (ch->phase == ATA_PHASE_DMA_WAIT || ch->phase == ATA_PHASE_DMA_RUN) {
+		bool sectors = ch->xfer == ATA_XFER_READ || ch->xfer == ATA_XFER_WRITE ||
+			       ch->xfer == ATA_XFER_CD;
+
+		if (!sectors && (ch->xfer != ATA_XFER_REPLY || d->kind != ATA_CD || d->left))
+			return false;
+	}
 	*field = "ata.geometry";
 	for (unsigned i = 0; i < 2; i++) {
 		d = &ch->drive[i];

@@ -565,6 +565,13 @@ enum fdc_type fdc_drive_type(const struct device *dev, unsigned n)
 	return n < FDC_DRIVES ? f->drive[n].type : FDC_TYPE_NONE;
 }
 
+struct block *fdc_image(struct device *dev, unsigned n)
+{
+	struct fdc *f = container_of(dev, struct fdc, base);
+
+	return n < FDC_DRIVES ? f->drive[n].block : NULL;
+}
+
 bool fdc_set_disk(struct device *dev, unsigned n, struct block *disk, struct error *err)
 {
 	struct fdc *f = container_of(dev, struct fdc, base);

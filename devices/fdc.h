@@ -35,6 +35,8 @@ struct device *fdc_create(struct machine *m, struct irq_line irq, struct device 
 
 /** fdc_drive_type - for CMOS register 0x10 */
 enum fdc_type fdc_drive_type(const struct device *dev, unsigned n);
+/** fdc_image - what is in drive @n, still the device's; NULL: nothing */
+struct block *fdc_image(struct device *dev, unsigned n);
 /** fdc_set_disk - change the disk; NULL takes it out; owned from here on when true is returned */
 bool fdc_set_disk(struct device *dev, unsigned n, struct block *disk, struct error *err);
 

@@ -355,6 +355,13 @@ static const struct device_ops piix3_ide_ops = {
 	.check = piix3_ide_check,
 };
 
+struct block *piix3_ide_image(struct device *dev, unsigned n)
+{
+	struct piix3_ide *ide = container_of(dev, struct piix3_ide, pci.base);
+
+	return n < IDE_DRIVES ? ide->ch[n / 2].ata.drive[n % 2].block : NULL;
+}
+
 bool piix3_ide_set_disc(struct device *dev, unsigned n, struct block *disc, bool force,
 			struct error *err)
 {

@@ -25,6 +25,8 @@ struct device *piix3_ide_create(struct machine *m, struct pci_bus *bus,
 				struct block *const drives[IDE_DRIVES],
 				const bool is_cd[IDE_DRIVES], struct error *err);
 
+/** piix3_ide_image - what is in drive @n, still the device's; NULL: nothing, or no drive */
+struct block *piix3_ide_image(struct device *dev, unsigned n);
 /**
  * piix3_ide_set_disc - change the disc of a CD drive
  * @disc: NULL takes the disc out; the device owns it from here on, and closes the old one

@@ -197,8 +197,7 @@ static bool save_sections(struct gannet *g, struct image_writer *w, struct error
 	if (cpu->fpu_foreign)
 		cpu->fpu_settle(cpu->engine_data);
 	cpu_state_prepare(cpu);
-	return image_writer_add(w, "config", SECTION_VERSION, 0, g->config_text, g->config_len, err) &&
-	       add_fields(w, "machine", MACHINE_VERSION, machine_fields, &m, err) &&
+	return add_fields(w, "machine", MACHINE_VERSION, machine_fields, &m, err) &&
 	       add_fields(w, "cpu", SECTION_VERSION, cpu_fields, cpu, err) &&
 	       save_devices(g, w, err) && save_net(g, w, err);
 }
@@ -223,7 +222,9 @@ bool state_save(struct gannet *g, const char *path, const struct gannet_save_opt
 
 	if (!w)
 		return false;
-	ok = (!o->compress || image_writer_compress(w, 3, err)) && save_sections(g, w, err) &&
+	ok = (!o->compress || image_writer_compress(w, 3, err)) &&
+	     image_writer_add(w, "config", SECTION_VERSION, 0, g->config_text, g->config_len, err) &&
+	     disks_save(g, w, o->progress ? &progress : NULL, err) && save_sections(g, w, err) &&
 	     save_memory(g, w, &used, err);
 	if (ok)
 		ok = image_writer_commit(w, o->progress ? &progress : NULL, err);
@@ -260,7 +261,12 @@ size_t restore_rom_size(const struct restore *r, const char *name)
 	return 0;
 }
 
-static const struct image_section *section(struct restore *r, const char *name, struct error *err)
+struct image *restore_image(const struct restore *r)
+{
+	return r->image;
+}
+
+const struct image_section *restore_section(struct restore *r, const char *name)
 {
 	for (unsigned i = 0; image_section(r->image, i); i++) {
 		const struct image_section *s = image_section(r->image, i);
@@ -270,8 +276,16 @@ static const struct image_section *section(struct restore *r, const char *name, 
 		r->used[i] = true;
 		return s;
 	}
-	error_set(err, "section %s: is missing", name);
 	return NULL;
+}
+
+static const struct image_section *section(struct restore *r, const char *name, struct error *err)
+{
+	const struct image_section *s = restore_section(r, name);
+
+	if (!s)
+		error_set(err, "section %s: is missing", name);
+	return s;
 }
 
 static bool refuse_text(const char *what, const char *image, const char *ours, struct error *err)
@@ -578,7 +592,8 @@ bool restore_machine(struct restore *r, struct gannet *g, struct error *err)
 		error_set(err, "out of memory");
 	ok = ok && parse(r, l, "machine", MACHINE_VERSION, machine_fields, &state, sizeof(state), err) &&
 	     parse_cpu(r, l, m->cpu, err) && parse_devices(r, l, m, err) &&
-	     parse_net(r, l, g, net, err) && load_memory(r, g, err) && nothing_left(r, err);
+	     parse_net(r, l, g, net, err) && disks_restore(r, g, r->cfg.restore_force, err) &&
+	     load_memory(r, g, err) && nothing_left(r, err);
 	if (ok) {
 		for (unsigned i = 0; i < l->count; i++)
 			fields_apply(l->item[i].fields, l->item[i].copy, l->item[i].live);

@@ -13,6 +13,10 @@
 #include "core/error.h"
 #include "core/gannet.h"
 
+struct image;
+struct image_progress;
+struct image_section;
+struct image_writer;
 struct restore;
 
 /**
@@ -33,5 +37,18 @@ bool restore_machine(struct restore *r, struct gannet *g, struct error *err);
 bool state_save(struct gannet *g, const char *path, const struct gannet_save_options *o,
 		struct error *err);
 
+/** restore_section - NULL: the image has none; else it counts as one that somebody knows */
+const struct image_section *restore_section(struct restore *r, const char *name);
+struct image *restore_image(const struct restore *r);
+
+/* ---- disks: sections "disk.0".. and "floppy.0".., with ".overlay" each ---- */
+
+/** disks_save - wait for what is under way, say which disks these are, add overlays; before
+ *  the devices are saved */
+bool disks_save(struct gannet *g, struct image_writer *w, const struct image_progress *progress,
+		struct error *err);
+/** disks_restore - are these the disks that were saved? Then give them their overlays.
+ *  @force: take them if only their content differs */
+bool disks_restore(struct restore *r, struct gannet *g, bool force, struct error *err);
 
 #endif
