@@ -118,6 +118,11 @@ class Guest:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def resident(self):
+        """Resident memory that is not shared, e.g. with the guest's RAM, in KiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"^RssAnon:\s+(\d+)", status, re.M)[1])
+
 
 def linux(program, flavour, engine, *args, append="", initramfs=None):
     """A Debian kernel with the busybox initramfs, not yet waited for."""
@@ -136,8 +141,3 @@ def shell(guest, timeout):
     output, status = guest.run("echo $((6*7))")
     if "42" not in output or status != 0:
         raise Failure(f"the shell answered {output!r}")
-
-    def resident(self):
-        """Resident memory that is not shared, e.g. with the guest's RAM, in KiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"^RssAnon:\s+(\d+)", status, re.M)[1])

@@ -107,10 +107,16 @@ def off(guest, timeout=60):
     return {(card, part, name): int(n) for card, part, name, n in found}
 
 
+# Multicast nobody asked for; what comes before the guest sets the card up and after it
+# has gone down, and while it is alone.
+EXPLAINED = {"drop.not-for-us": 200, "drop.stopped": 50, "drop.no-peer": 50}
+
+
 def explained(counters, *allowed):
-    """Every frame between card and wire is accounted for; drops only as @allowed."""
+    """Drops only as EXPLAINED or @allowed ("PART NAME", a regular expression)."""
     for (card, part, name), n in counters.items():
-        if name.startswith("drop.") and not any(re.fullmatch(a, f"{part} {name}") for a in allowed):
+        if name.startswith("drop.") and n > EXPLAINED.get(name, 0) and \
+                not any(re.fullmatch(a, f"{part} {name}") for a in allowed):
             raise Failure(f"{card}: {part} counts {n} of {name}")
 
 

@@ -229,8 +229,8 @@ def tap(program, engine):
             rate = transfer(one, two, found[1][0], amount, digest)
             lines = leases.read_text().split("\n")
             wires = [line.split()[1] for line in lines if line]
-            for mac in wires: # the link-local address a card with the wire's MAC would have
-                b = [int(part, 16) for part in mac.split(":")]
+            for address_of in wires: # the link-local address a card with the wire's MAC would have
+                b = [int(part, 16) for part in address_of.split(":")]
                 local = (f"fe80::{b[0] ^ 2:02x}{b[1]:02x}:{b[2]:02x}ff:fe{b[3]:02x}:"
                          f"{b[4]:02x}{b[5]:02x}")
                 print(space.run("ping", "-6", "-c", "3", "-w", "10", f"{local}%br0"))

@@ -13,10 +13,11 @@ import boot
 import drives
 import errors
 import guest
+import state
 import network
 import network_peers
 
-SCENARIOS = {**boot.SCENARIOS, **drives.SCENARIOS, **errors.SCENARIOS,
+SCENARIOS = {**boot.SCENARIOS, **drives.SCENARIOS, **errors.SCENARIOS, **state.SCENARIOS,
              **network.SCENARIOS, **network_peers.SCENARIOS}
 
 

@@ -58,3 +58,14 @@ initramfs() {
             --modules "$guest_modules"
     fi
 }
+
+# v86, a PC emulator in JavaScript that is a peer in tests, below .cache/npm. The
+# tests skip what needs it if the registry cannot be reached.
+node_packages() {
+    local dir=${GANNET_CACHE:-$root/.cache}/npm
+    [ -e "$dir/node_modules/v86" ] && [ -e "$dir/node_modules/ws" ] && return
+    say "fetching v86"
+    mkdir -p "$dir"
+    npm install --prefix "$dir" --no-audit --no-fund --loglevel=error v86@0.5.462 ws@8.23.0 >&2 ||
+        say "npm could not fetch v86; tests with it are skipped"
+}
