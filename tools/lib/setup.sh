@@ -64,6 +64,7 @@ initramfs() {
 node_packages() {
     local dir=${GANNET_CACHE:-$root/.cache}/npm
     [ -e "$dir/node_modules/v86" ] && [ -e "$dir/node_modules/ws" ] && return
+    command -v npm > /dev/null || need_packages nodejs npm
     say "fetching v86"
     mkdir -p "$dir"
     npm install --prefix "$dir" --no-audit --no-fund --loglevel=error v86@0.5.462 ws@8.23.0 >&2 ||
