@@ -77,11 +77,11 @@ static void translator_frame(struct net_stage *s, enum net_dir dir, const uint8_
 		foreign(t, same(source, port->guest_mac));
 
 	mac_translate(&f, &t->pair, frame, len, copy);
-	if (f.data != frame)
+	if (f.edit.data != frame)
 		net_count(&t->counter[dir == NET_TO_WIRE ? COUNT_TO_WIRE : COUNT_TO_GUEST]);
 	if (dir == NET_TO_WIRE && mac_leaks(&f))
 		net_count(&t->counter[COUNT_LEAK + f.place]);
-	net_stage_pass(s, dir, f.data, len);
+	net_stage_pass(s, dir, f.edit.data, len);
 }
 
 static void translator_destroy(struct net_stage *s)

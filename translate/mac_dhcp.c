@@ -27,7 +27,7 @@ static unsigned id_u8(const struct mac_frame *f, const struct dhcp_id *id, unsig
 static void id_swap(struct mac_frame *f, const struct dhcp_id *id, unsigned i)
 {
 	if (i + NET_MAC_SIZE <= id->size)
-		mac_swap_at(f, id->pos + i, f->pair->mac[0], f->pair->mac[1], NET_MAC_SIZE);
+		edit_swap_at(&f->edit, id->pos + i, f->pair->mac[0], f->pair->mac[1], NET_MAC_SIZE);
 }
 
 static void duid(struct mac_frame *f, const struct dhcp_id *id, unsigned i)
@@ -44,34 +44,12 @@ static void duid(struct mac_frame *f, const struct dhcp_id *id, unsigned i)
 
 /* ---- DHCP ---- */
 
-enum {
-	BOOTP_CHADDR = 28, BOOTP_SNAME = 44, BOOTP_FILE = 108, BOOTP_COOKIE = 236,
-	BOOTP_OPTIONS = 240,
-	OPTION_PAD = 0, OPTION_OVERLOAD = 52, OPTION_CLIENT_ID = 61, OPTION_END = 255,
-};
+enum { OPTION_CLIENT_ID = 61 };
 
-/* Adds the client identifier's bytes to @id; returns what is overloaded. */
-static uint8_t dhcp_options(const struct mac_frame *f, size_t off, size_t end, struct dhcp_id *id)
+static void dhcp_option(void *opaque, const struct dhcp_option *o)
 {
-	uint8_t overload = 0;
-
-	while (off < end) {
-		uint8_t code = mac_u8(f, off++);
-		size_t next;
-
-		if (code == OPTION_PAD)
-			continue;
-		if (code == OPTION_END || off >= end)
-			break;
-		next = MIN(end, off + 1 + mac_u8(f, off));
-		off++;
-		if (code == OPTION_OVERLOAD && off < next)
-			overload = mac_u8(f, off);
-		else if (code == OPTION_CLIENT_ID)
-			id_add(id, off, next);
-		off = next;
-	}
-	return overload;
+	if (o->code == OPTION_CLIENT_ID)
+		id_add(opaque, o->start, o->end);
 }
 
 static void client_id(struct mac_frame *f, const struct dhcp_id *id)
@@ -79,7 +57,7 @@ static void client_id(struct mac_frame *f, const struct dhcp_id *id)
 	static const unsigned iaid = 1;
 
 	if (id_u8(f, id, 0) == 255 && id->size > iaid + 4) {
-		mac_swap_at(f, id->pos + iaid, f->pair->mac[0] + 2, f->pair->mac[1] + 2, 4);
+		edit_swap_at(&f->edit, id->pos + iaid, f->pair->mac[0] + 2, f->pair->mac[1] + 2, 4);
 		duid(f, id, iaid + 4);
 	} else if (id->size == NET_MAC_SIZE) { /* without a type: old boot ROMs */
 		id_swap(f, id, 0);
@@ -91,18 +69,11 @@ static void client_id(struct mac_frame *f, const struct dhcp_id *id)
 void mac_dhcp(struct mac_frame *f, size_t off, size_t end)
 {
 	struct dhcp_id id;
-	uint8_t overload;
 
+	id.size = 0;
 	if (mac_u8(f, off + 1) == 1 && mac_u8(f, off + 2) == NET_MAC_SIZE)
 		mac_swap(f, off + BOOTP_CHADDR, end);
-	if (mac_u32(f, off + BOOTP_COOKIE) != 0x63825363 || off + BOOTP_OPTIONS > end)
-		return;
-	id.size = 0;
-	overload = dhcp_options(f, off + BOOTP_OPTIONS, end, &id);
-	if (overload & 1)
-		dhcp_options(f, off + BOOTP_FILE, off + BOOTP_COOKIE, &id);
-	if (overload & 2)
-		dhcp_options(f, off + BOOTP_SNAME, off + BOOTP_FILE, &id);
+	edit_dhcp_options(&f->edit, off, end, dhcp_option, &id);
 	client_id(f, &id);
 }
 

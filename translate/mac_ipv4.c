@@ -6,15 +6,6 @@
 
 enum { IPV4_HEADER = 20, UDP_HEADER = 8, PROTO_ICMP = 1, PROTO_UDP = 17 };
 
-size_t mac_udp_end(const struct mac_frame *f, size_t off, size_t end)
-{
-	size_t length = mac_u16(f, off + 4);
-
-	if (end < off + UDP_HEADER || length < UDP_HEADER)
-		return off;
-	return MIN(end, off + length);
-}
-
 /* The answer to a node status request holds the address (RFC 1002, 4.2.18: UNIT_ID). */
 static void netbios_status(struct mac_frame *f, size_t off, size_t end)
 {
@@ -47,11 +38,11 @@ static void icmp(struct mac_frame *f, size_t off, size_t end)
 {
 	switch (mac_u8(f, off)) {
 	case 3: case 4: case 5: case 11: case 12:
-		if (f->quotes == MAC_QUOTES || !mac_sum_open(f, MAC_SUM_ALWAYS, off + 2, off, end))
+		if (f->quotes == EDIT_QUOTES || !edit_sum_open(&f->edit, SUM_ALWAYS, off + 2, off, end))
 			return;
 		f->quotes++;
 		mac_ipv4(f, off + 8, end);
-		mac_sum_close(f);
+		edit_sum_close(&f->edit);
 	}
 }
 
@@ -70,10 +61,10 @@ void mac_ipv4(struct mac_frame *f, size_t off, size_t end)
 	}
 	switch (mac_u8(f, off + 9)) {
 	case PROTO_UDP:
-		end = mac_udp_end(f, body, end);
-		if (mac_sum_open(f, MAC_SUM_UDP, body + 6, body, end)) {
+		end = edit_udp_end(&f->edit, body, end);
+		if (edit_sum_open(&f->edit, SUM_UDP, body + 6, body, end)) {
 			mac_udp(f, body, end);
-			mac_sum_close(f);
+			edit_sum_close(&f->edit);
 		}
 		break;
 	case PROTO_ICMP:

@@ -135,7 +135,7 @@ enum {
 
 static void quoted(struct mac_frame *f, size_t off, size_t end)
 {
-	if (f->quotes == MAC_QUOTES)
+	if (f->quotes == EDIT_QUOTES)
 		return;
 	f->quotes++;
 	mac_ipv6(f, off, end);
@@ -258,27 +258,27 @@ void mac_ipv6(struct mac_frame *f, size_t off, size_t end)
 		f->place = MAC_IN_FRAGMENT;
 	} else if (field) {
 		if (p.next == NEXT_UDP)
-			end = mac_udp_end(f, p.upper, end);
-		sum = mac_sum_open(f, p.next == NEXT_UDP ? MAC_SUM_UDP : MAC_SUM_ALWAYS,
+			end = edit_udp_end(&f->edit, p.upper, end);
+		sum = edit_sum_open(&f->edit, p.next == NEXT_UDP ? SUM_UDP : SUM_ALWAYS,
 				   p.upper + field, p.upper, end);
 	}
 	if (sum) {
-		mac_sum_cover(f, p.from, p.from + IPV6_ADDRESS);
-		mac_sum_cover(f, p.to, p.to + IPV6_ADDRESS);
+		edit_sum_cover(&f->edit, p.from, p.from + IPV6_ADDRESS);
+		edit_sum_cover(&f->edit, p.to, p.to + IPV6_ADDRESS);
 	}
 
 	if (sum && p.next == NEXT_UDP)
 		mac_udp(f, p.upper, end);
 	else if (sum && p.next == NEXT_ICMPV6)
 		group = icmpv6(f, p.upper, end);
-	mac_swap_unicast(f, off + 8, f->len);
-	mac_swap_unicast(f, off + 24, f->len);
+	mac_swap_unicast(f, off + 8, f->edit.len);
+	mac_swap_unicast(f, off + 24, f->edit.len);
 	if (p.home)
-		mac_swap_unicast(f, p.home, f->len);
-	addresses(f, p.route, f->len, p.route_count);
-	if (group && mac_swap_group(f, off + 24, f->len) && outermost &&
+		mac_swap_unicast(f, p.home, f->edit.len);
+	addresses(f, p.route, f->edit.len, p.route_count);
+	if (group && mac_swap_group(f, off + 24, f->edit.len) && outermost &&
 	    mac_u16(f, 0) == 0x3333 && mac_u8(f, 2) == 0xff)
 		mac_swap_low(f, 3, NET_MAC_SIZE, 3);
 	if (sum)
-		mac_sum_close(f);
+		edit_sum_close(&f->edit);
 }

@@ -5,14 +5,6 @@
  */
 #include "translate/mac_priv.h"
 
-enum {
-	TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806, TYPE_WAKE = 0x0842, TYPE_RARP = 0x8035,
-	TYPE_AARP = 0x80f3, TYPE_VLAN = 0x8100, TYPE_IPX = 0x8137, TYPE_IPX_OLD = 0x8138,
-	TYPE_IPV6 = 0x86dd, TYPE_SERVICE_VLAN = 0x88a8, TYPE_LLDP = 0x88cc,
-	TYPE_OLD_QINQ = 0x9100,
-	LENGTH_MAX = 1500, /* below: IEEE 802.3 length, not a type */
-};
-
 static void arp(struct mac_frame *f, size_t off, size_t end)
 {
 	f->place = MAC_IN_ARP;
@@ -46,13 +38,13 @@ static void ipx(struct mac_frame *f, size_t off, size_t end)
 	if (end - off > length)
 		end = off + length;
 	/* The checksum leaves out the hop count, which does not change here. */
-	sum = mac_sum_open(f, MAC_SUM_IPX, off, off, end);
+	sum = edit_sum_open(&f->edit, SUM_IPX, off, off, end);
 	mac_swap(f, off + 10, end);
 	mac_swap(f, off + 22, end);
 	if (mac_u16(f, off + 16) == IPX_SAP_SOCKET || mac_u16(f, off + 28) == IPX_SAP_SOCKET)
 		ipx_sap(f, off + IPX_HEADER, end);
 	if (sum)
-		mac_sum_close(f);
+		edit_sum_close(&f->edit);
 }
 
 static void lldp(struct mac_frame *f, size_t off, size_t end)
@@ -156,30 +148,20 @@ static void llc(struct mac_frame *f, size_t off, size_t end)
 void mac_translate(struct mac_frame *f, const struct mac_pair *pair, const uint8_t *in,
 		   size_t len, uint8_t *copy)
 {
-	size_t off = NET_HEADER_SIZE - 2;
+	size_t off;
 	uint16_t type;
 
+	edit_begin(&f->edit, in, len, copy);
 	f->pair = pair;
-	f->in = f->data = in;
-	f->copy = copy;
-	f->len = len;
 	f->place = MAC_IN_ETHERNET;
 	f->quotes = 0;
-	f->sums = 0;
 
 	mac_swap(f, 0, len);
 	mac_swap(f, NET_MAC_SIZE, len);
-	for (unsigned tags = 0;; tags++) {
-		type = mac_u16(f, off);
-		if (tags == MAC_TAGS || (type != TYPE_VLAN && type != TYPE_SERVICE_VLAN &&
-					 type != TYPE_OLD_QINQ))
-			break;
-		off += 4;
-	}
-	off += 2;
+	type = edit_type(&f->edit, &off);
 	if (off >= len)
 		return;
-	if (type > LENGTH_MAX)
+	if (type > TYPE_LENGTH_MAX)
 		protocol(f, type, off, len);
 	else
 		llc(f, off, MIN(len, off + type));

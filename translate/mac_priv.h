@@ -7,20 +7,14 @@
  * that really owns the guest's address on the wire (the original of a clone) is a
  * station like any other, which the guest knows under the wire address.
  *
- * Frames are hostile. Parsers read through mac_u8() and mac_u16(), which give 0
- * beyond the end, and write through mac_swap_*(), which do nothing there; no parser
- * has a pointer into the frame.
+ * Frames are hostile: see edit_priv.h.
  */
 #ifndef GANNET_TRANSLATE_MAC_PRIV_H
 #define GANNET_TRANSLATE_MAC_PRIV_H
 
-#include "core/net.h"
-#include "core/util.h"
+#include "translate/edit_priv.h"
 
 enum {
-	MAC_TAGS = 8,   /* VLAN tags looked behind */
-	MAC_SUMS = 4,   /* checksums over checksums: UDP in ICMP in ICMP, and one more */
-	MAC_QUOTES = 2, /* packets quoted in quoted packets */
 	MAC_RELAYS = 8, /* DHCPv6 messages in relay messages (RFC 8415, 7.6) */
 	MAC_ID_SIZE = 255, /* bytes of a client identifier looked at */
 	MAC_EUI_SIZE = 8,
@@ -38,32 +32,11 @@ enum mac_place {
 	MAC_PLACES
 };
 
-/* One's complement checksums, and which value means that there is none. */
-enum mac_sum_kind { MAC_SUM_ALWAYS, MAC_SUM_UDP /* 0 */, MAC_SUM_IPX /* ffff */ };
-
-struct mac_range {
-	size_t start, end;
-};
-
-/* A checksum, while bytes it covers may change. */
-struct mac_sum {
-	enum mac_sum_kind kind;
-	size_t field;
-	unsigned ranges;
-	struct mac_range range[3]; /* the packet, and addresses of the pseudo-header */
-	uint32_t delta;            /* sum of new minus old, not folded */
-};
-
 struct mac_frame {
+	struct edit edit;
 	const struct mac_pair *pair;
-	const uint8_t *in;   /* borrowed */
-	uint8_t *copy;       /* borrowed, @len bytes: written from the first change on */
-	const uint8_t *data; /* the frame as it is by now: in or copy */
-	size_t len;
 	enum mac_place place;
 	unsigned quotes;
-	unsigned sums;
-	struct mac_sum sum[MAC_SUMS];
 };
 
 /** mac_pair_init - what frames are compared with */
@@ -71,7 +44,7 @@ void mac_pair_init(struct mac_pair *pair, const uint8_t *guest, const uint8_t *w
 
 /**
  * mac_translate - swap the two addresses of @pair in a frame
- * @f: out: f->data is the frame to pass on, @in itself if nothing changed
+ * @f: out: f->edit.data is the frame to pass on, @in itself if nothing changed
  * @in: the frame, @len bytes, from 0 to NET_FRAME_MAX
  * @copy: room for @len bytes, which may be written
  */
@@ -83,27 +56,21 @@ bool mac_leaks(const struct mac_frame *f);
 
 /* ---- reading and writing: mac_frame.c ---- */
 
-/** mac_u8 - the byte at @off; 0 if there is none */
 static inline uint8_t mac_u8(const struct mac_frame *f, size_t off)
 {
-	return off < f->len ? f->data[off] : 0;
+	return edit_u8(&f->edit, off);
 }
 
-/** mac_u16 - big-endian; 0 unless both bytes are there */
 static inline uint16_t mac_u16(const struct mac_frame *f, size_t off)
 {
-	return f->len >= 2 && off <= f->len - 2 ? f->data[off] << 8 | f->data[off + 1] : 0;
+	return edit_u16(&f->edit, off);
 }
 
-/** mac_u32 - big-endian; a half that is not there is 0 */
 static inline uint32_t mac_u32(const struct mac_frame *f, size_t off)
 {
-	return (uint32_t)mac_u16(f, off) << 16 | mac_u16(f, off + 2);
+	return edit_u32(&f->edit, off);
 }
 
-/** mac_swap_at - if the @n bytes at @pos[] are @a, make them @b, and the reverse; did they change? */
-bool mac_swap_at(struct mac_frame *f, const uint16_t *pos, const uint8_t *a, const uint8_t *b,
-		 unsigned n);
 /* All these change bytes below @end only, and tell whether they did. */
 /** mac_swap - a MAC address */
 bool mac_swap(struct mac_frame *f, size_t off, size_t end);
@@ -116,20 +83,10 @@ bool mac_swap_group(struct mac_frame *f, size_t off, size_t end);
 /** mac_swap_ipv6 - an IPv6 address of either kind */
 bool mac_swap_ipv6(struct mac_frame *f, size_t off, size_t end);
 
-/** mac_sum_open - bytes start..end are under the checksum at @field; false: it is not there */
-bool mac_sum_open(struct mac_frame *f, enum mac_sum_kind kind, size_t field, size_t start,
-		  size_t end);
-/** mac_sum_cover - the checksum opened last covers these too */
-void mac_sum_cover(struct mac_frame *f, size_t start, size_t end);
-/** mac_sum_close - bring the checksum opened last up to date */
-void mac_sum_close(struct mac_frame *f);
-
-/* ---- protocols: each takes the bytes off..end, end <= f->len ---- */
+/* ---- protocols: each takes the bytes off..end, end <= f->edit.len ---- */
 
 void mac_ipv4(struct mac_frame *f, size_t off, size_t end);
 void mac_ipv6(struct mac_frame *f, size_t off, size_t end);
-/** mac_udp_end - where the datagram at @off ends; @off itself if it is none */
-size_t mac_udp_end(const struct mac_frame *f, size_t off, size_t end);
 /** mac_udp - the payload, by port; the checksum is the caller's */
 void mac_udp(struct mac_frame *f, size_t off, size_t end);
 void mac_dhcp(struct mac_frame *f, size_t off, size_t end);

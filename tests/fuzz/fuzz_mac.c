@@ -17,9 +17,9 @@ static uint8_t *translated(struct mac_frame *f, const struct mac_pair *pair, con
 	uint8_t *out = malloc(len ? len : 1);
 
 	mac_translate(f, pair, in, len, out);
-	if (f->len != len || (f->data != in && f->data != out))
+	if (f->edit.len != len || (f->edit.data != in && f->edit.data != out))
 		abort();
-	if (f->data == in && len)
+	if (f->edit.data == in && len)
 		memcpy(out, in, len);
 	return out;
 }

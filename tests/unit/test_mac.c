@@ -248,9 +248,9 @@ START_TEST(every_prefix_of_every_frame_is_safe_and_comes_back)
 			memcpy(in, whole, n);
 			mac_translate(&f, &pair, in, n, once_end - n);
 			mac_leaks(&f);
-			once = f.data;
+			once = f.edit.data;
 			mac_translate(&f, &pair, once, n, twice_end - n);
-			must_be(rows[r].name, f.data, whole, n);
+			must_be(rows[r].name, f.edit.data, whole, n);
 		}
 	}
 }
