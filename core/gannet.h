@@ -44,6 +44,9 @@ struct gannet_nic {
 	const char *mac;        /* the guest's address; NULL: 52:54:00:12:34:56, counted up */
 	const char *wire_mac;   /* what the wire sees, or "random"; NULL: mac if that is given,
 				   else random */
+	const char *ip;         /* "GUEST:WIRE" or "WIRE": the guest keeps its IPv4 address (to be
+				   learnt if not said), the wire sees WIRE; "none"; NULL: as
+				   saved, or none */
 	const char *romfile;    /* PCI: option ROM, to boot from the network; NULL: none */
 	unsigned slot;          /* PCI: 1 to 31; 0: the first free one from 5 on */
 	uint16_t iobase;        /* ISA: 0: 0x300 */
@@ -91,6 +94,7 @@ struct gannet_config {
 	const char *mac_policy; /* "translate" (default): the guest keeps its address, the wire
 				   sees another; "preserve": both as saved; "new": the guest's
 				   card changes, too */
+	const char *ip;         /* of the first card; as in struct gannet_nic, which goes before */
 	const char *instance;   /* wire addresses are derived from this text; NULL: random */
 	const char *clock;      /* "continue" (default): the guest's time goes on where it
 				   stopped; "host": its RTC is right */
@@ -301,6 +305,12 @@ GANNET_API bool gannet_net_open(struct gannet *g, unsigned n, const char *url, c
 				size_t why_size);
 /** gannet_net_link - plug (@up) or pull the cable of card @n; thread as above */
 GANNET_API void gannet_net_link(struct gannet *g, unsigned n, bool up);
+/** gannet_net_ip - translate card @n's IPv4 address; @rule as of struct gannet_nic, not NULL */
+GANNET_API bool gannet_net_ip(struct gannet *g, unsigned n, const char *rule, char *why,
+			      size_t why_size);
+/** gannet_net_announce - tell card @n's network the guest's addresses (gratuitous ARP, IPv6
+ *  neighbour advertisement), as is done after a restore; false if there is no such card */
+GANNET_API bool gannet_net_announce(struct gannet *g, unsigned n);
 /** gannet_net_mac - the address the guest has programmed, or (@wire) the wire's */
 GANNET_API bool gannet_net_mac(const struct gannet *g, unsigned n, bool wire, uint8_t mac[6]);
 /**

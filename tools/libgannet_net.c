@@ -1,6 +1,7 @@
 /* libgannet's network: where cards, stages, captures and backends are put together.
  *
- *	card -> [capture-guest] -> [translate] -> [capture-wire] -> backend
+ *	card -> [capture-guest] -> [announce] -> [translate] -> [translate-ip] ->
+ *		[capture-wire] -> backend
  *
  * See core/net.h for what goes on between them.
  */
@@ -13,7 +14,9 @@
 #include "core/util.h"
 #include "tools/libgannet_priv.h"
 #include "tools/libgannet_state.h"
+#include "translate/announce.h"
 #include "translate/capture.h"
+#include "translate/ip.h"
 #include "translate/mac.h"
 
 enum { PEER_QUEUE_BYTES = 1 << 20, PEER_BATCH = 64 };
@@ -74,6 +77,20 @@ static bool make_rom(struct net_parts *p, unsigned n, const struct restore *rest
 	return true;
 }
 
+static bool read_ip(struct net_parts *p, unsigned n, const struct gannet_config *whole,
+		    struct error *err)
+{
+	const char *text = whole->nic[n].ip;
+	bool own = text != NULL;
+
+	if (!own && n == 0)
+		text = whole->ip;
+	if (!text || ip_rule_parse(text, &p->ip[n], err))
+		return true;
+	error_prefix(err, own ? "--nic ip" : "--ip");
+	return false;
+}
+
 static bool read_nic(struct net_parts *p, unsigned n, const struct gannet_config *whole,
 		     struct error *err)
 {
@@ -128,8 +145,12 @@ bool net_parts_read(struct net_parts *p, const struct gannet_config *cfg,
 		error_set(err, "%u network cards; there is room for %d", cfg->nics, GANNET_NICS);
 		return false;
 	}
+	if (cfg->ip && !cfg->nics) {
+		error_set(err, "--ip %s: there is no network card; add --net", cfg->ip);
+		return false;
+	}
 	for (unsigned i = 0; i < cfg->nics; i++) {
-		if (!read_nic(p, i, cfg, err) || (restore && !make_rom(p, i, restore, err)))
+		if (!read_nic(p, i, cfg, err) || !read_ip(p, i, cfg, err) || (restore && !make_rom(p, i, restore, err)))
 			return false;
 		for (unsigned k = 0; k < i; k++) {
 			if (memcmp(p->nic[i].mac, p->nic[k].mac, NET_MAC_SIZE))
@@ -187,11 +208,29 @@ static void remember_url(struct gannet *g, unsigned n, const char *url)
 	g->url[n] = strdup(shown);
 }
 
+static bool add_stage(struct net_port *port, struct net_stage *stage, struct error *err)
+{
+	if (stage)
+		net_port_add_stage(port, stage);
+	else
+		error_set(err, "out of memory");
+	return stage != NULL;
+}
+
+/* What learns comes first: it must see the guest's own addresses. */
+static bool add_translators(struct net_port *port, const struct ip_rule *rule, struct error *err)
+{
+	struct net_stage *announcer = net_announcer_create(port->loop);
+
+	return add_stage(port, announcer, err) &&
+	       add_stage(port, mac_translator_create(), err) &&
+	       add_stage(port, ip_translator_create(rule, announcer), err);
+}
+
 static bool make_port(struct gannet *g, unsigned n, struct net_parts *p,
 		      const struct gannet_nic *cfg, struct error *err)
 {
 	struct net_port *port = &g->port[n];
-	struct net_stage *translator;
 	struct net_backend *backend;
 
 	net_port_init(port, g->machine->loop, &g->machine->trace, n);
@@ -201,17 +240,9 @@ static bool make_port(struct gannet *g, unsigned n, struct net_parts *p,
 	memcpy(port->guest_mac, p->nic[n].mac, NET_MAC_SIZE);
 	memcpy(port->wire_mac, p->wire_mac[n], NET_MAC_SIZE);
 	p->nic[n].port = port;
-	translator = mac_translator_create();
-	if (!translator) {
-		error_set(err, "out of memory");
-		return false;
-	}
-	if (!add_tap(g, port, "capture-guest", "guest", err)) {
-		translator->ops->destroy(translator);
-		return false;
-	}
-	net_port_add_stage(port, translator);
-	if (!add_tap(g, port, "capture-wire", "wire", err))
+	if (!add_tap(g, port, "capture-guest", "guest", err) ||
+	    !add_translators(port, &p->ip[n], err) ||
+	    !add_tap(g, port, "capture-wire", "wire", err))
 		return false;
 	if (!cfg->net)
 		return true;
@@ -401,6 +432,26 @@ void gannet_net_link(struct gannet *g, unsigned n, bool up)
 {
 	if (n < g->ports)
 		net_port_set_link(&g->port[n], up);
+}
+
+bool gannet_net_ip(struct gannet *g, unsigned n, const char *rule, char *why, size_t why_size)
+{
+	struct error err = { "" };
+	struct net_port *port = find_port(g, n, &err);
+	struct ip_rule r;
+
+	if (!port || !ip_rule_parse(rule, &r, &err))
+		return explain(&err, why, why_size);
+	ip_translator_set(net_port_find_stage(port, "translate-ip"), &r);
+	return true;
+}
+
+bool gannet_net_announce(struct gannet *g, unsigned n)
+{
+	if (n >= g->ports)
+		return false;
+	net_announce(net_port_find_stage(&g->port[n], "announce"));
+	return true;
 }
 
 bool gannet_net_mac(const struct gannet *g, unsigned n, bool wire, uint8_t mac[6])

@@ -8,6 +8,7 @@
 #include "core/net.h"
 #include "devices/board.h"
 #include "devices/vga.h"
+#include "translate/ip.h"
 
 struct capture;
 struct chardev;
@@ -50,6 +51,7 @@ struct gannet {
 struct net_parts {
 	struct board_nic nic[GANNET_NICS];
 	uint8_t wire_mac[GANNET_NICS][NET_MAC_SIZE];
+	struct ip_rule ip[GANNET_NICS];
 	uint8_t *rom[GANNET_NICS];
 };
 

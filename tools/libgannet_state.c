@@ -279,6 +279,15 @@ const struct image_section *restore_section(struct restore *r, const char *name)
 	return NULL;
 }
 
+static bool has_section(const struct restore *r, const char *name)
+{
+	for (unsigned i = 0; image_section(r->image, i); i++) {
+		if (!strcmp(image_section(r->image, i)->name, name))
+			return true;
+	}
+	return false;
+}
+
 static const struct image_section *section(struct restore *r, const char *name, struct error *err)
 {
 	const struct image_section *s = restore_section(r, name);
@@ -500,6 +509,9 @@ static bool parse_net(struct restore *r, struct loading *l, struct gannet *g, st
 			if (!st->ops->fields)
 				continue;
 			snprintf(name, sizeof(name), "net.%u.%s", i, st->ops->name);
+			/* Stages come with versions; those that an image lacks start anew. */
+			if (!has_section(r, name))
+				continue;
 			if (!parse(r, l, name, SECTION_VERSION, st->ops->fields, st, st->ops->size, err))
 				return false;
 		}
@@ -577,6 +589,7 @@ static void apply_net(struct gannet *g, const struct gannet_config *cfg,
 		if (change && port->nic)
 			dp8390_set_prom(port->nic, port->wire_mac);
 		net_port_set_link(port, net[i].link);
+		gannet_net_announce(g, i);
 	}
 }
 

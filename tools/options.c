@@ -21,7 +21,7 @@ enum option_id {
 	OPT_HDA, OPT_HDB, OPT_HDC, OPT_HDD, OPT_CDROM, OPT_FDA, OPT_FDB, OPT_SNAPSHOT, OPT_READ_ONLY,
 	OPT_NOGRAPHIC, OPT_DISPLAY, OPT_SERIAL, OPT_DEBUGCON, OPT_DEVICE,
 	OPT_NET, OPT_NIC, OPT_NETDEV, OPT_CAPTURE, OPT_CAPTURE_SIZE,
-	OPT_RESTORE, OPT_SAVE, OPT_MAC, OPT_INSTANCE, OPT_CLOCK, OPT_FORCE,
+	OPT_RESTORE, OPT_SAVE, OPT_MAC, OPT_IP, OPT_INSTANCE, OPT_CLOCK, OPT_FORCE,
 	OPT_NO_REBOOT, OPT_NO_ACPI,
 	OPT_TRACE, OPT_TRACE_FILE, OPT_STATS, OPT_PERF_MAP, OPT_FIRMWARE_LOG,
 	OPT_HELP, OPT_VERSION,
@@ -60,13 +60,14 @@ static const struct option_row rows[OPT_COUNT] = {
 	[OPT_DEBUGCON] = { "debugcon", "DEV", "what the guest writes to port 0xe9" },
 	[OPT_DEVICE] = { "device", "DEVICE", "isa-debug-exit[,iobase=0xf4]: a write there ends the machine;\nne2k_pci,netdev=ID,... as QEMU has it" },
 	[OPT_NET] = { "net", "URL", "a network and a card on it, several times for several; \"help\" lists\nthe kinds: ws://HOST/, user:, loopback:NAME, pcap:FILE, ..." },
-	[OPT_NIC] = { "nic", "CARD", "say more of a card: model=ne2k_pci|ne2k_isa,mac=ADDR,net=N,\nwire=ADDR|random,romfile=FILE,slot=N,iobase=PORT,irq=N" },
+	[OPT_NIC] = { "nic", "CARD", "say more of a card: model=ne2k_pci|ne2k_isa,mac=ADDR,net=N,\nwire=ADDR|random,ip=GUEST:WIRE,romfile=FILE,slot=N,iobase=PORT,irq=N" },
 	[OPT_NETDEV] = { "netdev", "TYPE,id=ID", NULL },
 	[OPT_CAPTURE] = { "capture", "FILE", "record frames on both sides of the MAC translator: pcapng,\nor classic pcap if FILE ends in .pcap" },
 	[OPT_CAPTURE_SIZE] = { "capture-size", "SIZE[,N]", "begin another capture file at SIZE (64M), keep the last N" },
 	[OPT_RESTORE] = { "restore", "FILE", "continue a saved machine; what the image says need not be said again" },
 	[OPT_SAVE] = { "save", "FILE", "on SIGUSR2: save the machine to FILE and go on" },
 	[OPT_MAC] = { "mac", "POLICY", "of a restored machine: translate (the guest keeps its address, the\nwire sees another; default), preserve, or new (the card changes, too)" },
+	[OPT_IP] = { "ip", "GUEST:WIRE", "the guest keeps its IPv4 address, the wire sees another; WIRE alone:\nthe guest's is learnt; none: as the guest has it" },
 	[OPT_INSTANCE] = { "instance", "ID", "derive the addresses on the wire from this text" },
 	[OPT_CLOCK] = { "clock", "WHICH", "of a restored machine: continue (default) or host (its RTC is right)" },
 	[OPT_FORCE] = { "force", NULL, "restore although a disk changed since" },
@@ -373,6 +374,7 @@ static bool apply(struct options *o, enum option_id id, const char *value, bool 
 	case OPT_MAC:
 		c->mac_policy = value;
 		return one_of("--mac", value, "translate", "preserve", "new", err);
+	case OPT_IP: c->ip = value; return true;
 	case OPT_INSTANCE: c->instance = value; return true;
 	case OPT_CLOCK:
 		c->clock = value;

@@ -295,7 +295,7 @@ bool net_option_netdev(struct net_options *o, const char *text, struct error *er
 
 /* ---- cards ---- */
 
-static const char card_settings[] = "model=, mac=, wire=, net=, romfile=, slot=, iobase=, irq=";
+static const char card_settings[] = "model=, mac=, wire=, ip=, net=, romfile=, slot=, iobase=, irq=";
 
 static bool add_card(struct net_options *o, struct pairs *p, const char *model, int net,
 		     const char *id, struct error *err)
@@ -311,6 +311,7 @@ static bool add_card(struct net_options *o, struct pairs *p, const char *model, 
 	}
 	nic.mac = pairs_take(p, "mac");
 	nic.wire_mac = pairs_take(p, "wire");
+	nic.ip = pairs_take(p, "ip");
 	nic.romfile = pairs_take(p, "romfile");
 	if (nic.romfile && !*nic.romfile)
 		nic.romfile = NULL; /* QEMU's way to say: no ROM */
@@ -377,7 +378,7 @@ bool net_option_nic(struct net_options *o, const char *text, struct error *err)
 		/* QEMU: backend and card in one. The card's settings are taken out first;
 		 * what is left over is the backend's. */
 		struct pairs backend = p;
-		static const char *const words[] = { "mac", "wire", "romfile", "slot", "addr", "iobase", "irq" };
+		static const char *const words[] = { "mac", "wire", "ip", "romfile", "slot", "addr", "iobase", "irq" };
 
 		p.count = 0;
 		for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
