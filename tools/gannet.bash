@@ -4,6 +4,18 @@ _gannet() {
     local cur prev
     cur=${COMP_WORDS[COMP_CWORD]}
     prev=${COMP_WORDS[COMP_CWORD-1]}
+    if [[ ${COMP_WORDS[1]} == state && $COMP_CWORD -gt 1 ]]; then
+        if [[ $COMP_CWORD -eq 2 ]]; then
+            COMPREPLY=($(compgen -W "info verify convert diff --help" -- "$cur"))
+        elif [[ $cur == -* && ${COMP_WORDS[2]} == convert ]]; then
+            COMPREPLY=($(compgen -W "--zstd --zstd= --raw" -- "$cur"))
+        elif [[ $cur == -* ]]; then
+            COMPREPLY=($(compgen -W "--json $([[ ${COMP_WORDS[2]} == info ]] && echo --fields)" -- "$cur"))
+        else
+            COMPREPLY=($(compgen -f -- "$cur"))
+        fi
+        return
+    fi
     case ${prev#-} in
     cpu) COMPREPLY=($(compgen -W "$(gannet -cpu help 2> /dev/null | cut -d' ' -f1) help" -- "$cur")) ;;
     engine|-engine) COMPREPLY=($(compgen -W "jit interp" -- "$cur")) ;;
