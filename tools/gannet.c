@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/gannet.h"
+#include "tools/clone.h"
 #include "tools/options.h"
 #include "tools/relay.h"
 #include "tools/screen.h"
@@ -152,6 +153,7 @@ static int report(const struct gannet *g, enum gannet_end end)
 static int run(const struct options *o)
 {
 	struct signals signals;
+	struct clone_status *status = NULL;
 	struct screen *screen = NULL;
 	struct window *window = NULL;
 	FILE *trace = NULL;
@@ -195,7 +197,11 @@ static int run(const struct options *o)
 	}
 
 	code = 0;
+	if (o->status_fd >= 0)
+		status = clone_status_start(g, o->status_fd);
 	enum gannet_end end = gannet_run(g);
+
+	clone_status_stop(status);
 
 	pthread_kill(signals.thread, SIGUSR1);
 	pthread_join(signals.thread, NULL);
@@ -222,6 +228,8 @@ int main(int argc, char **argv)
 	struct error err = { "" };
 	int code = 0;
 
+	if (argc > 1 && !strcmp(argv[1], "clone"))
+		return clone_main(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "relay"))
 		return relay_main(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "state"))

@@ -7,7 +7,9 @@
 #include "tools/options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +24,7 @@ enum option_id {
 	OPT_NOGRAPHIC, OPT_DISPLAY, OPT_SERIAL, OPT_DEBUGCON, OPT_DEVICE,
 	OPT_NET, OPT_NIC, OPT_NETDEV, OPT_CAPTURE, OPT_CAPTURE_SIZE,
 	OPT_RESTORE, OPT_SAVE, OPT_MAC, OPT_IP, OPT_INSTANCE, OPT_CLOCK, OPT_FORCE,
-	OPT_NO_REBOOT, OPT_NO_ACPI,
+	OPT_NO_REBOOT, OPT_NO_ACPI, OPT_STATUS_FD,
 	OPT_TRACE, OPT_TRACE_FILE, OPT_STATS, OPT_PERF_MAP, OPT_FIRMWARE_LOG,
 	OPT_HELP, OPT_VERSION,
 	/* What QEMU needs to be told and a Gannet is anyway. */
@@ -73,6 +75,7 @@ static const struct option_row rows[OPT_COUNT] = {
 	[OPT_FORCE] = { "force", NULL, "restore although a disk changed since" },
 	[OPT_NO_REBOOT] = { "no-reboot", NULL, "end instead of rebooting" },
 	[OPT_NO_ACPI] = { "no-acpi", NULL, "no ACPI tables" },
+	[OPT_STATUS_FD] = { "status-fd", "N", NULL }, /* gannet clone */
 	[OPT_TRACE] = { "d", "LIST", "trace, e.g. int,mmu; \"help\" lists the channels" },
 	[OPT_TRACE_FILE] = { "D", "FILE", "where the trace goes; default stderr" },
 	[OPT_STATS] = { "stats", NULL, "counters on stderr at the end" },
@@ -299,6 +302,19 @@ static bool one_of(const char *option, const char *value, const char *a, const c
 	return false;
 }
 
+static bool parse_status_fd(struct options *o, const char *text, struct error *err)
+{
+	char *end;
+	unsigned long fd = strtoul(text, &end, 10);
+
+	if (text[0] < '0' || text[0] > '9' || *end || fd > INT_MAX || fcntl(fd, F_GETFD) < 0) {
+		error_set(err, "--status-fd %s: not the number of an open descriptor", text);
+		return false;
+	}
+	o->status_fd = fd;
+	return true;
+}
+
 static bool add_serial(struct options *o, const char *spec, unsigned *count, struct error *err)
 {
 	if (*count == GANNET_SERIALS) {
@@ -384,6 +400,7 @@ static bool apply(struct options *o, enum option_id id, const char *value, bool 
 	case OPT_CAPTURE_SIZE: return parse_capture_size(c, value, err);
 	case OPT_NO_REBOOT: c->no_reboot = true; return true;
 	case OPT_NO_ACPI: c->no_acpi = true; return true;
+	case OPT_STATUS_FD: return parse_status_fd(o, value, err);
 	case OPT_TRACE:
 		o->trace_help = !strcmp(value, "help") || !strcmp(value, "?");
 		c->trace = value;
@@ -518,6 +535,7 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *err)
 	unsigned serials = 0;
 
 	memset(o, 0, sizeof(*o));
+	o->status_fd = -1;
 	gannet_config_init(&o->config);
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i], *value;

@@ -16,6 +16,7 @@ struct options {
 	const char *trace_file; /* -D; NULL: stderr */
 	bool stats;
 	const char *save; /* --save: where SIGUSR2 saves to */
+	int status_fd;    /* --status-fd; -1: none */
 	/* Asked for instead of a machine. */
 	bool help, version, cpu_help, trace_help, net_help;
 	struct net_options net; /* config.nic points into it */
