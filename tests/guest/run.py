@@ -14,10 +14,12 @@ import drives
 import errors
 import guest
 import state
+import state_disks
 import network
 import network_peers
 
 SCENARIOS = {**boot.SCENARIOS, **drives.SCENARIOS, **errors.SCENARIOS, **state.SCENARIOS,
+             **state_disks.SCENARIOS,
              **network.SCENARIOS, **network_peers.SCENARIOS}
 
 
