@@ -127,10 +127,10 @@ def good_sums(packets):
                if field.get("name", "").endswith("checksum.status") and field.get("show") == "1")
 
 
-def translate(program, new_text, source, target):
+def translate(program, new_text, source, target, *ip_pair):
     """Runs the translator; returns its counters."""
     station = ":".join(f"{byte:02x}" for byte in STATION)
-    text = subprocess.run([program, station, new_text, source, target], check=True,
+    text = subprocess.run([program, station, new_text, source, target, *ip_pair], check=True,
                           stdout=subprocess.PIPE, text=True, timeout=60).stdout
     return dict(line.split() for line in text.splitlines())
 
@@ -158,7 +158,7 @@ def check(program, originals, new_text, temp, seen):
         yield f"{len(originals.frames)} frames became {len(after)}"
         return
     for name, value in counters.items():
-        if name.startswith(("drop", "leak", "foreign")):
+        if name.startswith(("translate.drop", "translate.leak", "translate.foreign")):
             yield f"counter {name} is {value}"
     for (stem, number), packet, old, now in zip(originals.names, originals.packets,
                                                 originals.frames, after):

@@ -1,8 +1,10 @@
-/* Runs the frames of a pcap file through the MAC translator: translate_pcap STATION NEW IN OUT
+/* Runs the frames of a pcap file through the translators:
+ * translate_pcap STATION NEW IN OUT [GUEST-IP:WIRE-IP]
  *
  * All frames of IN were seen at the station with the address STATION. Those it sent go
  * to the wire as a guest's whose card has that address, the others to the guest as
- * frames for a wire address of STATION; so in either direction STATION becomes NEW.
+ * frames for a wire address of STATION; so in either direction STATION becomes NEW. The
+ * IPv4 translator is there if its addresses are given; it knows no direction.
  * Prints the counters that are not zero, as NAME VALUE lines.
  */
 #include <stdio.h>
@@ -11,6 +13,7 @@
 
 #include "core/net.h"
 #include "core/util.h"
+#include "translate/ip.h"
 #include "translate/mac.h"
 
 struct end {
@@ -48,6 +51,17 @@ static const struct net_backend_ops backend_ops = {
 	.name = "file", .send = backend_send, .close = backend_close,
 };
 
+static void print_counters(const struct net_stage *s)
+{
+	for (unsigned i = 0; i < s->counters.count; i++) {
+		const struct net_counter *c = &s->counters.item[i];
+
+		if (net_counter_read(c))
+			printf("%s.%s %llu\n", s->ops->name, c->name,
+			       (unsigned long long)net_counter_read(c));
+	}
+}
+
 int main(int argc, char **argv)
 {
 	uint8_t station[NET_MAC_SIZE], new[NET_MAC_SIZE], frame[NET_FRAME_MAX];
@@ -55,12 +69,18 @@ int main(int argc, char **argv)
 	struct trace trace = { .out = stderr };
 	struct end e = { .nic.ops = &nic_ops, .backend.ops = &backend_ops, .record = record };
 	struct net_stage *stage = mac_translator_create();
+	struct ip_rule rule = { .set = false };
+	struct error err = { "" };
 	struct net_port port;
 	unsigned frames = 0;
 	FILE *in;
 
-	if (argc != 5 || !net_mac_parse(argv[1], station) || !net_mac_parse(argv[2], new)) {
-		fprintf(stderr, "translate_pcap STATION NEW IN OUT\n");
+	if (argc == 6 && !ip_rule_parse(argv[5], &rule, &err)) {
+		fprintf(stderr, "translate_pcap: %s\n", err.text);
+		return 2;
+	}
+	if (argc < 5 || argc > 6 || !net_mac_parse(argv[1], station) || !net_mac_parse(argv[2], new)) {
+		fprintf(stderr, "translate_pcap STATION NEW IN OUT [GUEST-IP:WIRE-IP]\n");
 		return 2;
 	}
 	in = fopen(argv[3], "rb");
@@ -77,6 +97,8 @@ int main(int argc, char **argv)
 	e.backend.port = &port;
 	net_port_set_backend(&port, &e.backend);
 	net_port_add_stage(&port, stage);
+	if (rule.set)
+		net_port_add_stage(&port, ip_translator_create(&rule, NULL));
 	for (; fread(record, 1, 16, in) == 16; frames++) {
 		uint32_t len = load_le32(record + 8);
 		bool sent;
@@ -94,11 +116,8 @@ int main(int argc, char **argv)
 			net_port_receive(&port, frame, len);
 	}
 	printf("frames-in %u\nframes-out %u\n", frames, e.frames);
-	for (unsigned i = 0; i < stage->counters.count; i++) {
-		if (net_counter_read(&stage->counters.item[i]))
-			printf("%s %llu\n", stage->counters.item[i].name,
-			       (unsigned long long)net_counter_read(&stage->counters.item[i]));
-	}
+	for (stage = port.stages[NET_TO_WIRE]; stage; stage = stage->next[NET_TO_WIRE])
+		print_counters(stage);
 	fclose(in);
 	if (fclose(e.out)) {
 		perror(argv[4]);
