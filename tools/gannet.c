@@ -13,6 +13,7 @@
 
 #include "core/gannet.h"
 #include "tools/clone.h"
+#include "tools/control.h"
 #include "tools/options.h"
 #include "tools/relay.h"
 #include "tools/screen.h"
@@ -156,15 +157,28 @@ static int run(const struct options *o)
 	struct clone_status *status = NULL;
 	struct screen *screen = NULL;
 	struct window *window = NULL;
+	struct control *control = NULL;
+	struct error err = { "" };
 	FILE *trace = NULL;
 	struct gannet *g;
 	char why[512];
 	int code;
 
 	signals_block();
+	if (o->control) {
+		control = control_listen(o->control, &err);
+		if (!control)
+			return complain(err.text);
+	}
 	g = gannet_create(&o->config, why, sizeof(why));
-	if (!g)
+	if (!g) {
+		control_destroy(control);
 		return complain(why);
+	}
+	if (control && !control_serve(control, g, &err)) {
+		code = complain(err.text);
+		goto out;
+	}
 	if (o->trace_file) {
 		trace = fopen(o->trace_file, "we");
 		if (!trace) {
@@ -205,6 +219,8 @@ static int run(const struct options *o)
 
 	pthread_kill(signals.thread, SIGUSR1);
 	pthread_join(signals.thread, NULL);
+	control_destroy(control);
+	control = NULL;
 	screen_destroy(screen);
 	screen = NULL;
 	gannet_terminal(g, false);
@@ -212,6 +228,7 @@ static int run(const struct options *o)
 	if (o->stats)
 		gannet_stats(g, stderr);
 out:
+	control_destroy(control);
 	window_destroy(window);
 	screen_destroy(screen);
 	gannet_destroy(g);
@@ -228,8 +245,12 @@ int main(int argc, char **argv)
 	struct error err = { "" };
 	int code = 0;
 
+	/* A limit on file sizes is an error like a full disk, not the end. */
+	signal(SIGXFSZ, SIG_IGN);
 	if (argc > 1 && !strcmp(argv[1], "clone"))
 		return clone_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "ctl"))
+		return ctl_main(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "relay"))
 		return relay_main(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "state"))

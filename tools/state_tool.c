@@ -2,7 +2,6 @@
  * state_diff.c have the others, state_show.c what they share. */
 #include "tools/state_tool.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -251,8 +250,6 @@ int state_main(int argc, char **argv)
 {
 	char text[160];
 
-	/* A limit on file sizes is an error like a full disk, not the end. */
-	signal(SIGXFSZ, SIG_IGN);
 	if (argc < 2)
 		return complain("info, verify, convert or diff is expected; see gannet state --help");
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-help") || !strcmp(argv[1], "help")) {
