@@ -66,6 +66,11 @@ static bool shared(const char *name, const char *value, struct error *err)
 			  value);
 		return false;
 	}
+	if (is(name, "ip") && strcmp(value, "none")) {
+		error_set(err, "--ip %s: all copies would have one address; put {} where the number of each belongs",
+			  value);
+		return false;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		if (!is(name, files[i]) || !strncmp(value, "stdio", 5) || !strcmp(value, "pty") ||
 		    !strcmp(value, "null") || !strcmp(value, "none"))

@@ -10,6 +10,7 @@ import signal
 import sys
 
 import boot
+import clones
 import drives
 import errors
 import guest
@@ -20,7 +21,7 @@ import network_peers
 
 SCENARIOS = {**boot.SCENARIOS, **drives.SCENARIOS, **errors.SCENARIOS, **state.SCENARIOS,
              **state_disks.SCENARIOS,
-             **network.SCENARIOS, **network_peers.SCENARIOS}
+             **clones.SCENARIOS, **network.SCENARIOS, **network_peers.SCENARIOS}
 
 
 def main():

@@ -1,0 +1,260 @@
+"""gannet clone: many machines from one image on one relay, each with an identity of its own.
+
+What is on the wire is read by tshark from the relay's capture; what the guests notice is
+asked in the guests. The guests' servers are the relay's gateway and the host behind it.
+"""
+import collections
+import concurrent.futures
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from guest import ESCAPES, I386, Failure, Guest, need
+from network_lib import (Servers, address, check, end, free_port, initramfs, ping, ready, relay,
+                         scratch_dir, tshark, wait_for)
+
+COUNT = 20
+GUEST_IP, GATEWAY = "10.0.2.50", "10.0.2.2"
+GUEST_MAC = "52:54:00:12:34:56"
+RELOAD = (f"ifconfig eth0 down; rmmod ne2k-pci && insmod /lib/modules/ne2k-pci.ko && "
+          f"ifconfig eth0 {GUEST_IP} netmask 255.255.255.0 up")
+
+
+def save(pid, image):
+    """The signal; the image is whole as soon as it has its name."""
+    os.kill(pid, signal.SIGUSR2)
+    wait_for(image.exists, f"the saving of {image}")
+
+
+class SerialGuest(Guest):
+    """A machine somebody else started, talked to through its serial port's socket."""
+
+    def __init__(self, path, timeout=20):
+        self.text, self.seen, self.name = b"", 0, Path(path).stem
+        self.socket = socket.socket(socket.AF_UNIX)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.socket.connect(str(path))
+                return
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > deadline:
+                    raise Failure(f"{path}: nobody listens") from None
+                time.sleep(0.05)
+
+    def read(self, deadline):
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([self.socket], [], [], left)[0]:
+            raise Failure("timed out")
+        data = self.socket.recv(65536)
+        self.text += ESCAPES.sub(b"", data)
+        return bool(data)
+
+    def type(self, text):
+        self.socket.sendall(text.encode())
+
+    def close(self):
+        self.socket.close()
+
+
+def base_image(program, engine, scratch, *args, memory=64):
+    """A guest with a configured card, saved; returns the image."""
+    image = scratch / "base.state"
+    guest = Guest(program, "--engine", engine, "-m", memory, "-nographic", "-no-reboot",
+                  "--save", image, "-kernel", need(I386 / "vmlinuz-686"),
+                  "-initrd", initramfs(scratch), "-append", "console=ttyS0 quiet", *args)
+    with guest:
+        ready(guest, engine)
+        address(guest, GUEST_IP)
+        ping(guest, GATEWAY, count=1)
+        save(guest.process.pid, image)
+    return image
+
+
+class Clones:
+    """`gannet clone` with a serial socket for each machine."""
+
+    def __init__(self, program, image, scratch, *args, count=COUNT, first=1, name="clone"):
+        self.count, self.events, self.macs, self.pids = count, [], {}, {}
+        self.ended, self.guests = None, []
+        self.sockets = scratch / f"{name}-{{}}.sock"
+        self.changed = threading.Condition()
+        self.process = subprocess.Popen(
+            [str(program), "clone", str(image), "-n", str(count), "--first", str(first),
+             "--name", name, "--json", "-serial", f"unix:{self.sockets},server,nowait",
+             "-no-reboot", *map(str, args)], stdout=subprocess.PIPE, text=True)
+        self.numbers = range(first, first + count)
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        for line in self.process.stdout:
+            event = json.loads(line)
+            with self.changed:
+                if event["event"] == "message":
+                    print(event["instance"], event["text"], flush=True)
+                elif event["event"] == "started":
+                    self.pids[event["number"]] = event["pid"]
+                elif event["event"] == "running":
+                    self.macs[event["number"]] = event["wire"][0]
+                    if event["guest"] != [GUEST_MAC]:
+                        print(event)
+                elif event["event"] == "end":
+                    self.ended = event
+                self.events.append(event)
+                self.changed.notify_all()
+
+    def wait(self, timeout=60):
+        """Until all of them run and their serial ports are connected."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: len(self.macs) == self.count, timeout):
+                raise Failure(f"{len(self.macs)} of {self.count} clones run")
+        self.guests = [SerialGuest(str(self.sockets).replace("{}", str(n))) for n in self.numbers]
+        macs = set(self.macs.values())
+        if len(macs) != self.count or GUEST_MAC in macs:
+            raise Failure(f"wire addresses are not one each: {self.macs}")
+
+    def all(self, command, timeout=120):
+        """In every guest at once, by number; returns the outputs."""
+        def one(pair):
+            text = command(pair[0]) if callable(command) else command
+            return check(pair[1], text, timeout)
+        with concurrent.futures.ThreadPoolExecutor(self.count) as pool:
+            return list(pool.map(one, zip(self.numbers, self.guests)))
+
+    def pss(self):
+        """KiB of all, shared pages counted once."""
+        total = 0
+        for pid in self.pids.values():
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1])
+        return total
+
+    def end(self, sig=signal.SIGINT, code=0):
+        self.process.send_signal(sig)
+        if self.process.wait(30) != code:
+            raise Failure(f"gannet clone ended with {self.process.returncode}, expected {code}")
+        with self.changed:
+            self.changed.wait_for(lambda: self.ended, 5)
+        if code == 0 and self.ended != {"event": "end", "machines": self.count,
+                                        "well": self.count, "failed": 0}:
+            raise Failure(f"not all clones ended well: {self.ended}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for guest in self.guests:
+            guest.close()
+        end(self.process)
+
+
+def ping_all(clones):
+    """Everyone pings the gateway and every other at once: three tries each, all answered."""
+    def command(n):
+        peers = " ".join(f"10.0.2.{i}" for i in clones.numbers if i != n)
+        return (f"for p in {GATEWAY} {peers}; do "
+                "ping -c 1 -W 4 $p > /dev/null || ping -c 2 -W 4 $p > /dev/null || echo LOST $p; done")
+    start = time.monotonic()
+    lost = [(n, line) for n, output in zip(clones.numbers, clones.all(command))
+            for line in output.splitlines() if line.startswith("LOST")]
+    print(f"{clones.count} machines pinged each other in {time.monotonic() - start:.1f} s")
+    if lost:
+        raise Failure(f"no answer: {lost}")
+
+
+def download_all(clones, servers):
+    """TCP with the same server, all at once; nobody asked for a lease."""
+    sums = clones.all(f"wget -q -O - http://{GATEWAY}:{servers.http}/blob | md5sum")
+    wrong = [n for n, output in zip(clones.numbers, sums) if servers.digest not in output]
+    if wrong:
+        raise Failure(f"machines {wrong} received something else")
+
+
+def untouched(clones, reloads):
+    """The card has been there since the guest's boot, or since so many reloads; the guest
+    has its own addresses still, and entropy of its own."""
+    outputs = clones.all("cat /sys/class/net/eth0/ifindex /sys/class/net/eth0/address; "
+                         "ifconfig eth0 | grep 'inet addr'; "
+                         "dmesg | grep -c 'crng reseeded due to virtual machine fork'; "
+                         "echo RANDOM $(od -An -tx1 -N 16 /dev/urandom)")
+    for n, output in zip(clones.numbers, outputs):
+        # Interface 1 is the loopback; each time the driver is loaded its card gets the next.
+        for want in (f"{2 + reloads}\n{GUEST_MAC}\n", f"inet addr:{GUEST_IP} "):
+            if want not in output:
+                raise Failure(f"machine {n}: {want!r} is not in {output!r}")
+        if not re.search(r"^[1-9]\d*$", output.split("inet addr")[1], re.M):
+            raise Failure(f"machine {n}: no fresh entropy: {output!r}")
+    random = {re.search(r"RANDOM (.*)", output)[1] for output in outputs}
+    if len(random) != clones.count:
+        raise Failure("two machines have the same random numbers")
+
+
+def check_wire(capture, clones_of):
+    """What tshark finds in the relay's capture: @clones_of, {wire MAC: wire IP}."""
+    fields = ("eth.src", "eth.dst", "arp.src.hw_mac", "arp.dst.hw_mac")
+    leaks = tshark(capture, " or ".join(f"{f} == {GUEST_MAC}" for f in fields) +
+                   f" or frame contains {GUEST_MAC}", "frame.number")
+    if leaks:
+        raise Failure(f"{len(leaks)} frames on the wire have the guest's address: {leaks[:5]}")
+    senders, frames = collections.defaultdict(set), 0
+    for line in tshark(capture, "ip or arp", "eth.src", "ip.src", "arp.src.proto_ipv4",
+                       "arp.src.hw_mac"):
+        mac, ip, arp_ip, arp_mac = line.split("\t")
+        frames += 1
+        if arp_mac and arp_mac != mac:
+            raise Failure(f"an ARP frame of {mac} says {arp_mac}")
+        if mac in clones_of:
+            senders[mac].add(ip.split(",")[0] or arp_ip)
+    for mac, ip in clones_of.items():
+        if senders[mac] != {ip}:
+            raise Failure(f"{mac} should be {ip} alone, it has sent as {senders[mac]}")
+    print(f"tshark: {frames} frames, {len(clones_of)} machines, each with an address of its own")
+
+
+def clones(program, engine):
+    """Twenty clones ping each other and load by TCP, reload their drivers, and again as clones
+    of a clone; nobody notices anything."""
+    with scratch_dir() as scratch, Servers(1) as servers:
+        port, capture = free_port(), scratch / "wire.pcapng"
+        url, seen = f"ws://127.0.0.1:{port}/", {}
+        with relay(program, port, "--gateway", "--capture", capture, log=scratch / "relay.log"):
+            image = base_image(program, engine, scratch, "--net", url)
+            second = scratch / "second-{}.state"
+            start = time.monotonic()
+            with Clones(program, image, scratch, "--engine", engine, "--net", url, "--ip",
+                        "auto:10.0.2.{}", "--save", second, first=101) as fleet:
+                fleet.wait()
+                print(f"{COUNT} clones run after {time.monotonic() - start:.2f} s, "
+                      f"{fleet.pss() / 1024:.1f} MiB together")
+                seen.update({fleet.macs[n]: f"10.0.2.{n}" for n in fleet.numbers})
+                ping_all(fleet)
+                download_all(fleet, servers)
+                untouched(fleet, reloads=0)
+                fleet.all(RELOAD)
+                ping_all(fleet)
+                untouched(fleet, reloads=1)
+                print(f"after all that {fleet.pss() / 1024:.1f} MiB together")
+                parent = Path(str(second).replace("{}", "107"))
+                save(fleet.pids[107], parent)
+                fleet.end()
+            with Clones(program, parent, scratch, "--engine", engine, "--net", url, "--ip",
+                        f"{GUEST_IP}:10.0.2.{{}}", first=131, name="grandchild") as fleet:
+                fleet.wait()
+                seen.update({fleet.macs[n]: f"10.0.2.{n}" for n in fleet.numbers})
+                ping_all(fleet)
+                download_all(fleet, servers)
+                untouched(fleet, reloads=1)
+                fleet.end()
+        if len(seen) != 2 * COUNT:
+            raise Failure("two generations share an address on the wire")
+        check_wire(capture, seen)
+
+
+SCENARIOS = {"clones": clones}
