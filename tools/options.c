@@ -23,7 +23,7 @@ enum option_id {
 	OPT_HDA, OPT_HDB, OPT_HDC, OPT_HDD, OPT_CDROM, OPT_FDA, OPT_FDB, OPT_SNAPSHOT, OPT_READ_ONLY,
 	OPT_NOGRAPHIC, OPT_DISPLAY, OPT_SERIAL, OPT_DEBUGCON, OPT_DEVICE,
 	OPT_NET, OPT_NIC, OPT_NETDEV, OPT_CAPTURE, OPT_CAPTURE_SIZE,
-	OPT_RESTORE, OPT_SAVE, OPT_MAC, OPT_IP, OPT_INSTANCE, OPT_CLOCK, OPT_FORCE,
+	OPT_RESTORE, OPT_SAVE, OPT_MAC, OPT_IP, OPT_INSTANCE, OPT_CLOCK, OPT_CONTROL, OPT_FORCE,
 	OPT_NO_REBOOT, OPT_NO_ACPI, OPT_STATUS_FD,
 	OPT_TRACE, OPT_TRACE_FILE, OPT_STATS, OPT_PERF_MAP, OPT_FIRMWARE_LOG,
 	OPT_HELP, OPT_VERSION,
@@ -72,6 +72,7 @@ static const struct option_row rows[OPT_COUNT] = {
 	[OPT_IP] = { "ip", "GUEST:WIRE", "the guest keeps its IPv4 address, the wire sees another; WIRE alone:\nthe guest's is learnt; none: as the guest has it" },
 	[OPT_INSTANCE] = { "instance", "ID", "derive the addresses on the wire from this text" },
 	[OPT_CLOCK] = { "clock", "WHICH", "of a restored machine: continue (default) or host (its RTC is right)" },
+	[OPT_CONTROL] = { "control", "PATH", "a socket to control the machine by: gannet ctl PATH --help" },
 	[OPT_FORCE] = { "force", NULL, "restore although a disk changed since" },
 	[OPT_NO_REBOOT] = { "no-reboot", NULL, "end instead of rebooting" },
 	[OPT_NO_ACPI] = { "no-acpi", NULL, "no ACPI tables" },
@@ -395,6 +396,7 @@ static bool apply(struct options *o, enum option_id id, const char *value, bool 
 	case OPT_CLOCK:
 		c->clock = value;
 		return one_of("--clock", value, "continue", "host", NULL, err);
+	case OPT_CONTROL: o->control = value; return true;
 	case OPT_FORCE: c->restore_force = true; return true;
 	case OPT_CAPTURE: c->capture = value; return true;
 	case OPT_CAPTURE_SIZE: return parse_capture_size(c, value, err);

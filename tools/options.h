@@ -16,6 +16,7 @@ struct options {
 	const char *trace_file; /* -D; NULL: stderr */
 	bool stats;
 	const char *save; /* --save: where SIGUSR2 saves to */
+	const char *control; /* --control: path of the control socket */
 	int status_fd;    /* --status-fd; -1: none */
 	/* Asked for instead of a machine. */
 	bool help, version, cpu_help, trace_help, net_help;

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "core/util.h"
+#include "tools/cp437.h"
+#include "tools/us_keyboard.h"
 
 enum {
 	COLS_MAX = 256, ROWS_MAX = 128,
@@ -39,34 +41,6 @@ struct screen {
 	unsigned key_head, key_count;
 };
 
-/* Code page 437. */
-static const uint16_t cp437_low[32] = {
-	0x0020, 0x263a, 0x263b, 0x2665, 0x2666, 0x2663, 0x2660, 0x2022,
-	0x25d8, 0x25cb, 0x25d9, 0x2642, 0x2640, 0x266a, 0x266b, 0x263c,
-	0x25ba, 0x25c4, 0x2195, 0x203c, 0x00b6, 0x00a7, 0x25ac, 0x21a8,
-	0x2191, 0x2193, 0x2192, 0x2190, 0x221f, 0x2194, 0x25b2, 0x25bc,
-};
-
-static const uint16_t cp437_high[129] = {
-	0x2302,
-	0x00c7, 0x00fc, 0x00e9, 0x00e2, 0x00e4, 0x00e0, 0x00e5, 0x00e7,
-	0x00ea, 0x00eb, 0x00e8, 0x00ef, 0x00ee, 0x00ec, 0x00c4, 0x00c5,
-	0x00c9, 0x00e6, 0x00c6, 0x00f4, 0x00f6, 0x00f2, 0x00fb, 0x00f9,
-	0x00ff, 0x00d6, 0x00dc, 0x00a2, 0x00a3, 0x00a5, 0x20a7, 0x0192,
-	0x00e1, 0x00ed, 0x00f3, 0x00fa, 0x00f1, 0x00d1, 0x00aa, 0x00ba,
-	0x00bf, 0x2310, 0x00ac, 0x00bd, 0x00bc, 0x00a1, 0x00ab, 0x00bb,
-	0x2591, 0x2592, 0x2593, 0x2502, 0x2524, 0x2561, 0x2562, 0x2556,
-	0x2555, 0x2563, 0x2551, 0x2557, 0x255d, 0x255c, 0x255b, 0x2510,
-	0x2514, 0x2534, 0x252c, 0x251c, 0x2500, 0x253c, 0x255e, 0x255f,
-	0x255a, 0x2554, 0x2569, 0x2566, 0x2560, 0x2550, 0x256c, 0x2567,
-	0x2568, 0x2564, 0x2565, 0x2559, 0x2558, 0x2552, 0x2553, 0x256b,
-	0x256a, 0x2518, 0x250c, 0x2588, 0x2584, 0x258c, 0x2590, 0x2580,
-	0x03b1, 0x00df, 0x0393, 0x03c0, 0x03a3, 0x03c3, 0x00b5, 0x03c4,
-	0x03a6, 0x0398, 0x03a9, 0x03b4, 0x221e, 0x03c6, 0x03b5, 0x2229,
-	0x2261, 0x00b1, 0x2265, 0x2264, 0x2320, 0x2321, 0x00f7, 0x2248,
-	0x00b0, 0x2219, 0x00b7, 0x221a, 0x207f, 0x00b2, 0x25a0, 0x00a0,
-};
-
 /* ---- output ---- */
 
 static void emit(const char *data, size_t len)
@@ -86,25 +60,6 @@ static void emit(const char *data, size_t len)
 static void emit_text(const char *text)
 {
 	emit(text, strlen(text));
-}
-
-static size_t put_utf8(char *out, uint8_t ch)
-{
-	unsigned c = ch < 0x20 ? cp437_low[ch] : ch < 0x7f ? ch : cp437_high[ch - 0x7f];
-
-	if (c < 0x80) {
-		out[0] = c;
-		return 1;
-	}
-	if (c < 0x800) {
-		out[0] = 0xc0 | c >> 6;
-		out[1] = 0x80 | (c & 0x3f);
-		return 2;
-	}
-	out[0] = 0xe0 | c >> 12;
-	out[1] = 0x80 | (c >> 6 & 0x3f);
-	out[2] = 0x80 | (c & 0x3f);
-	return 3;
 }
 
 static size_t put_colours(char *out, size_t size, uint32_t fg, uint32_t bg)
@@ -127,7 +82,7 @@ static void draw_row(const struct gannet_screen *screen, unsigned row)
 			n += put_colours(line + n, sizeof(line) - n, screen->palette[attr & 15],
 					 screen->palette[attr >> 4]);
 		}
-		n += put_utf8(line + n, cells[col].ch);
+		n += cp437_utf8(line + n, cells[col].ch);
 	}
 	n += snprintf(line + n, sizeof(line) - n, "\033[0m");
 	emit(line, n);
@@ -214,37 +169,12 @@ static void press(struct screen *s, unsigned modifier, unsigned key)
 		queue(s, modifier, false);
 }
 
-static const struct { char plain, shifted; uint8_t key; } us_keys[] = {
-	{ '1', '!', KEY_1 }, { '2', '@', KEY_2 }, { '3', '#', KEY_3 }, { '4', '$', KEY_4 },
-	{ '5', '%', KEY_5 }, { '6', '^', KEY_6 }, { '7', '&', KEY_7 }, { '8', '*', KEY_8 },
-	{ '9', '(', KEY_9 }, { '0', ')', KEY_0 }, { '-', '_', KEY_MINUS }, { '=', '+', KEY_EQUAL },
-	{ 'q', 'Q', KEY_Q }, { 'w', 'W', KEY_W }, { 'e', 'E', KEY_E }, { 'r', 'R', KEY_R },
-	{ 't', 'T', KEY_T }, { 'y', 'Y', KEY_Y }, { 'u', 'U', KEY_U }, { 'i', 'I', KEY_I },
-	{ 'o', 'O', KEY_O }, { 'p', 'P', KEY_P }, { '[', '{', KEY_LEFTBRACE },
-	{ ']', '}', KEY_RIGHTBRACE }, { 'a', 'A', KEY_A }, { 's', 'S', KEY_S },
-	{ 'd', 'D', KEY_D }, { 'f', 'F', KEY_F }, { 'g', 'G', KEY_G }, { 'h', 'H', KEY_H },
-	{ 'j', 'J', KEY_J }, { 'k', 'K', KEY_K }, { 'l', 'L', KEY_L },
-	{ ';', ':', KEY_SEMICOLON }, { '\'', '"', KEY_APOSTROPHE }, { '`', '~', KEY_GRAVE },
-	{ '\\', '|', KEY_BACKSLASH }, { 'z', 'Z', KEY_Z }, { 'x', 'X', KEY_X },
-	{ 'c', 'C', KEY_C }, { 'v', 'V', KEY_V }, { 'b', 'B', KEY_B }, { 'n', 'N', KEY_N },
-	{ 'm', 'M', KEY_M }, { ',', '<', KEY_COMMA }, { '.', '>', KEY_DOT },
-	{ '/', '?', KEY_SLASH }, { ' ', 0, KEY_SPACE }, { '\t', 0, KEY_TAB },
-	{ '\r', '\n', KEY_ENTER }, { 0x7f, 0, KEY_BACKSPACE }, { '\b', 0, KEY_BACKSPACE },
-	{ 0x1b, 0, KEY_ESC },
-};
-
 static void type_character(struct screen *s, char c)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(us_keys); i++) {
-		if (c == us_keys[i].plain)
-			return press(s, 0, us_keys[i].key);
-		if (c == us_keys[i].shifted && c != 0)
-			return press(s, c == '\n' ? 0 : KEY_LEFTSHIFT, us_keys[i].key);
-	}
-	if (c > 0 && c < 0x20) /* Ctrl and a letter */
-		for (size_t i = 0; i < ARRAY_SIZE(us_keys); i++)
-			if (us_keys[i].plain == (c | 0x60))
-				return press(s, KEY_LEFTCTRL, us_keys[i].key);
+	struct us_key k = us_keyboard_find(c);
+
+	if (k.key)
+		press(s, k.modifier, k.key);
 }
 
 static const struct { const char *sequence; uint8_t key; } sequences[] = {

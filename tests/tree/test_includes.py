@@ -21,6 +21,8 @@ FOREIGN = [
     (r"(slirp/)?libslirp\.h", {"backends"}),
     (r"zstd\.h", {"statefile", "tests"}),
     (r"SDL.*", {"tools"}),
+    (r"jansson\.h", {"tools"}),
+    (r"png\.h", {"tools"}),
     (r"capstone/.*", {"core", "jit", "tests"}),
     (r"check\.h", {"tests"}),
     (r"xxhash\.h", {"jit", "statefile", "tests"}),

@@ -6,7 +6,7 @@ say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 # Packages that compile Gannet with its recompiler and all network backends.
-build_packages="gcc libc6-dev meson ninja-build pkg-config libxxhash-dev libzstd-dev
+build_packages="gcc libc6-dev meson ninja-build pkg-config libxxhash-dev libzstd-dev libjansson-dev libpng-dev
     libwebsockets-dev libwebsockets-evlib-ev libssl-dev libslirp-dev libpcap-dev"
 
 installed() {
