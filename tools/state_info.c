@@ -104,6 +104,60 @@ static void show_cards(struct image *img)
 	}
 }
 
+/* "disk.3", "floppy.0"; not their overlays. */
+static bool is_disk(struct image *img, const struct image_section *s)
+{
+	const char *dot = strchr(s->name, '.');
+
+	return (!strncmp(s->name, "disk.", 5) || !strncmp(s->name, "floppy.", 7)) &&
+	       !strchr(dot + 1, '.') && state_has_fields(img, s, NULL);
+}
+
+static void path_of(const struct image_section *s, const uint8_t **text, size_t *len)
+{
+	struct field_record r;
+
+	*text = NULL;
+	*len = 0;
+	if (!state_field(s, "path", &r) || r.type != STATE_TYPE_BYTES)
+		return;
+	*text = r.data;
+	*len = strnlen((const char *)r.data, (size_t)r.size * r.count);
+}
+
+static const struct image_section *overlay_of(struct image *img, const struct image_section *s)
+{
+	char name[IMAGE_NAME_SIZE + 16];
+	const struct image_section *overlay;
+
+	snprintf(name, sizeof(name), "%s.overlay", s->name);
+	overlay = image_find(img, name);
+	return overlay && overlay->flags & IMAGE_SPARSE ? overlay : NULL;
+}
+
+static void show_disks(struct image *img)
+{
+	const uint8_t *path;
+	char size[32];
+	size_t len;
+
+	for (unsigned i = 0; image_section(img, i); i++) {
+		const struct image_section *s = image_section(img, i), *overlay;
+
+		if (!is_disk(img, s))
+			continue;
+		path_of(s, &path, &len);
+		printf("%s: ", s->name);
+		state_text(stdout, path, len);
+		printf(", %s", state_size(size, state_uint(img, s->name, "sectors", NONE) * 512));
+		overlay = overlay_of(img, s);
+		if (overlay)
+			printf(", %s written over it",
+			       state_size(size, state_used(img, overlay) * IMAGE_PAGE));
+		putchar('\n');
+	}
+}
+
 static void show_fields(const struct image_section *s)
 {
 	struct field_record r;
@@ -165,6 +219,7 @@ static void show(const struct state_options *o, struct image *img)
 		show_config(config);
 	}
 	show_cpu(img);
+	show_disks(img);
 	show_cards(img);
 	putchar('\n');
 	show_sections(o, img);
@@ -266,7 +321,9 @@ static void json_section(const struct state_options *o, struct image *img,
 static void json(const struct state_options *o, struct image *img)
 {
 	const struct image_section *config = image_find(img, "config");
+	const uint8_t *path;
 	bool first = true;
+	size_t len;
 
 	printf("{\"file\": ");
 	state_json(stdout, (const uint8_t *)image_path(img), strlen(image_path(img)));
@@ -275,7 +332,27 @@ static void json(const struct state_options *o, struct image *img)
 		printf(", \"config\": ");
 		json_config(config);
 	}
-	printf(", \"net\": [");
+	printf(", \"disks\": [");
+	for (unsigned i = 0; image_section(img, i); i++) {
+		const struct image_section *s = image_section(img, i), *overlay;
+
+		if (!is_disk(img, s))
+			continue;
+		overlay = overlay_of(img, s);
+		path_of(s, &path, &len);
+		printf("%s{\"name\": ", first ? "" : ", ");
+		state_json(stdout, (const uint8_t *)s->name, strlen(s->name));
+		printf(", \"path\": ");
+		state_json(stdout, path, len);
+		printf(", \"size\": ");
+		json_number(state_uint(img, s->name, "sectors", NONE) * 512);
+		printf(", \"written\": ");
+		json_number(overlay ? state_used(img, overlay) * IMAGE_PAGE : 0);
+		printf("}");
+		first = false;
+	}
+	first = true;
+	printf("], \"net\": [");
 	for (unsigned i = 0; image_section(img, i); i++) {
 		const struct image_section *s = image_section(img, i);
 
