@@ -84,6 +84,12 @@ class World:
     def runs(self, path, seconds, what, *args):
         """The machine runs and ends when told to; or its odd values are refused: that line."""
         process = self.start(path, *args)
+        # A second thread, that for signals, means that the machine was made.
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(os.listdir(f"/proc/{process.pid}/task")) > 1:
+                break
+            time.sleep(0.01)
         try:
             _, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
