@@ -407,6 +407,9 @@ static void connected(struct ws_io *io, struct lws *wsi)
 	io->skip_counter = 0;
 	/* A frame that was on its way into the queue when the last connection ended. */
 	ws_drop_queued(io);
+	/* If that one ended while its socket was full, the queue has no alarm set; pumping
+	 * sets it. Else the guest's frames would lie there until something else pumps. */
+	lws_callback_on_writable(wsi);
 	if (io->ever_connected)
 		net_count(&io->counter[WS_RECONNECTS]);
 	io->ever_connected = true;
