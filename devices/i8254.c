@@ -489,6 +489,7 @@ static void i8254_loaded(struct device *dev)
 		pit->ch[i].count = MAX(pit->ch[i].count, 1);
 }
 
+#define TICKS_MAX ((int64_t)((__int128)(INT64_MAX / 4) * PIT_HZ / NS_PER_S))
 #define CHANNEL_FIELDS(n) \
 	STATE_UINT_MAX(struct i8254, ch[n].mode, MODE_HW_STROBE), \
 	STATE_UINT_MAX(struct i8254, ch[n].rw, RW_BOTH), STATE_BOOL(struct i8254, ch[n].bcd), \
@@ -500,7 +501,8 @@ static void i8254_loaded(struct device *dev)
 	STATE_BOOL(struct i8254, ch[n].status_latched), STATE_UINT(struct i8254, ch[n].status), \
 	STATE_UINT_MAX(struct i8254, ch[n].count, 65537), \
 	STATE_UINT_MAX(struct i8254, ch[n].next, 65537), \
-	STATE_UINT(struct i8254, ch[n].start), STATE_UINT(struct i8254, ch[n].held)
+	STATE_UINT_MAX(struct i8254, ch[n].start, TICKS_MAX), \
+	STATE_UINT_MAX(struct i8254, ch[n].held, TICKS_MAX)
 
 static const struct state_field i8254_fields[] = {
 	CHANNEL_FIELDS(0),
@@ -512,12 +514,20 @@ static const struct state_field i8254_fields[] = {
 	STATE_END,
 };
 
+static bool i8254_check(const struct device *dev, const char **field)
+{
+	*field = "edge";
+	return container_of(dev, const struct i8254, base)->edge >= -1 &&
+	       container_of(dev, const struct i8254, base)->edge <= TICKS_MAX;
+}
+
 static const struct device_ops i8254_ops = {
 	.name = "i8254",
 	.reset = i8254_reset,
 	.destroy = i8254_destroy,
 	.fields = i8254_fields, .size = sizeof(struct i8254),
 	.loaded = i8254_loaded,
+	.check = i8254_check,
 };
 
 void i8254_set_pending(struct i8254 *pit, bool (*pending)(void *opaque), void *opaque)
