@@ -87,7 +87,12 @@ static int64_t floor_div(int64_t a, int64_t b)
 
 static int64_t rtc_now(const struct mc146818 *rtc)
 {
-	return loop_now(rtc->machine->loop) + rtc->epoch;
+	int64_t now;
+
+	/* Time stands still in 2262. */
+	if (__builtin_add_overflow(loop_now(rtc->machine->loop), rtc->epoch, &now))
+		return INT64_MAX;
+	return now;
 }
 
 static bool stopped(const struct mc146818 *rtc)
@@ -249,9 +254,12 @@ static void arm(struct mc146818 *rtc)
 	unsigned hz = period_hz(rtc);
 
 	if (b & B_PIE && hz)
-		next = (int64_t)(((__int128)(rtc->seen_period + 1) * NS_PER_S + hz - 1) / hz);
-	if (b & (B_AIE | B_UIE) && !stopped(rtc))
-		next = MIN(next, (rtc->seen_second + 1) * NS_PER_S - rtc->epoch);
+		next = MIN(((__int128)(rtc->seen_period + 1) * NS_PER_S + hz - 1) / hz, INT64_MAX / 2);
+	if (b & (B_AIE | B_UIE) && !stopped(rtc) && rtc_now(rtc) < INT64_MAX) {
+		__int128 at = (__int128)(rtc->seen_second + 1) * NS_PER_S - rtc->epoch;
+
+		next = MAX(MIN(next, at), 0);
+	}
 	if (next == INT64_MAX)
 		timer_disarm(&rtc->timer);
 	else
@@ -407,6 +415,15 @@ static void mc146818_loaded(struct device *dev)
 	refresh(container_of(dev, struct mc146818, base));
 }
 
+static bool mc146818_check(const struct device *dev, const char **field)
+{
+	const struct mc146818 *rtc = container_of(dev, const struct mc146818, base);
+
+	*field = rtc->seen_period < 0 || rtc->seen_period > INT64_MAX / 4 ? "seen_period" :
+		 rtc->seen_second < TIME_MIN || rtc->seen_second > TIME_MAX ? "seen_second" : NULL;
+	return !*field;
+}
+
 static const struct state_field mc146818_fields[] = {
 	STATE_BYTES(struct mc146818, cmos),
 	STATE_UINT_MAX(struct mc146818, index, CMOS_SIZE - 1),
@@ -424,6 +441,7 @@ static const struct device_ops mc146818_ops = {
 	.destroy = mc146818_destroy,
 	.fields = mc146818_fields, .size = sizeof(struct mc146818),
 	.loaded = mc146818_loaded,
+	.check = mc146818_check,
 };
 
 struct mc146818 *mc146818_create(struct machine *m, const struct irq_line *irq8,
