@@ -40,7 +40,7 @@ static bool number(const char *option, const char *text, unsigned min, unsigned 
 }
 
 /* Two machines would get in each other's way: with one file, one socket, one address. */
-static bool shared(const char *name, const char *value, struct error *err)
+static bool shared(const char *name, const char *value, bool alone, struct error *err)
 {
 	static const char *const files[] = {
 		"save", "control", "capture", "D", "debugcon", "firmware-log", "serial",
@@ -51,12 +51,14 @@ static bool shared(const char *name, const char *value, struct error *err)
 			  (int)strcspn(name, "="), name);
 		return false;
 	}
-	if (is(name, "mac") && !strcmp(value, "preserve")) {
-		error_set(err, "--mac preserve: all copies would have one address; leave it out, or take new");
+	if (is(name, "display") && !strcmp(value, "curses")) {
+		error_set(err, "-display curses: the machines have no terminal; take none, or sdl");
 		return false;
 	}
-	if (is(name, "display") && !strcmp(value, "curses")) {
-		error_set(err, "-display curses: %s", "the machines have no terminal; take none, or sdl");
+	if (alone)
+		return true;
+	if (is(name, "mac") && !strcmp(value, "preserve")) {
+		error_set(err, "--mac preserve: all copies would have one address; leave it out, or take new");
 		return false;
 	}
 	if (strstr(value, "{}"))
@@ -91,7 +93,7 @@ static bool check_pass(const struct clone_options *o, struct error *err)
 			continue;
 		value = strchr(name, '=');
 		value = value ? value + 1 : i + 1 < o->pass_count ? o->pass[i + 1] : "";
-		if (!shared(name, value, err))
+		if (!shared(name, value, o->count == 1, err))
 			return false;
 	}
 	return true;
