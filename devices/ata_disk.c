@@ -170,7 +170,7 @@ bool ata_disk_drain(struct ata_drive *d)
 	}
 	d->at += n;
 	d->left -= n;
-	ch->pos = ch->len = 0;
+	ch->pos = ch->block_end = ch->len = 0;
 	return true;
 }
 

@@ -728,6 +728,7 @@ void atapi_step(struct ata_drive *d)
 
 	if (ch->xfer == ATA_XFER_PACKET) {
 		memcpy(d->packet, ch->buf, ATAPI_PACKET);
+		ch->pos = ch->block_end = ch->len = 0;
 		if (trace_on(trace, TRACE_DISK))
 			trace_print(trace, TRACE_DISK,
 				    "atapi: packet %02x %02x %02x%02x%02x%02x %02x %02x%02x %02x%s",
