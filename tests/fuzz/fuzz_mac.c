@@ -2,7 +2,7 @@
  *
  * Translating twice must give the frame back; only a checksum of ffff may have become
  * 0000, which is the same number. What is said to leak is what a plain search finds.
- * Seeds: tests/fuzz/mac_seeds.py makes a folder of them from tests/net/mac_frames.
+ * Seeds: frame_seeds.py mac DIR.
  */
 #include <stdlib.h>
 
