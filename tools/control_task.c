@@ -351,9 +351,9 @@ bool task_key(struct client *cl, json_t *request, struct error *err)
 		error_set(err, "out of memory");
 		return false;
 	}
-	for (const char *p = name; *p;) {
+	for (const char *p = name;; p++) {
 		size_t len = strcspn(p, "-");
-		unsigned key = us_keyboard_name(p, MAX(len, 1));
+		unsigned key = us_keyboard_name(p, len);
 
 		if (!key) {
 			error_set(err, "\"key\": %.*s is no key; write a, 1, enter, f1, ctrl-alt-delete ..., minus for -",
@@ -361,8 +361,9 @@ bool task_key(struct client *cl, json_t *request, struct error *err)
 			return false;
 		}
 		t->keys[keys++] = (struct key_event){ key, down ? held : true };
-		p += MAX(len, 1);
-		p += *p == '-';
+		p += len;
+		if (!*p)
+			break;
 	}
 	t->count = keys;
 	/* Let go in the other order. */

@@ -11,6 +11,7 @@ import sys
 
 import boot
 import clones
+import control
 import drives
 import errors
 import guest
@@ -21,7 +22,7 @@ import network_peers
 
 SCENARIOS = {**boot.SCENARIOS, **drives.SCENARIOS, **errors.SCENARIOS, **state.SCENARIOS,
              **state_disks.SCENARIOS,
-             **clones.SCENARIOS, **network.SCENARIOS, **network_peers.SCENARIOS}
+             **clones.SCENARIOS, **control.SCENARIOS, **network.SCENARIOS, **network_peers.SCENARIOS}
 
 
 def main():
