@@ -181,6 +181,8 @@ def relay_kill(program, engine):
             raise Failure(f"{count} copies sent as {digest}, received {output!r}")
         print(f"relay killed {kills} times in {seconds:.0f} s; {count >> 4} MiB arrived intact "
               f"(64 KiB after each ten: {sent}); resident KiB {resident[0]} and {resident[1]}")
+        if any(later == earlier for earlier, later in zip(sent, sent[1:])):
+            raise Failure(f"nothing was sent during ten lives of the relay: {sent}")
         for values in resident:
             if values[-1] > values[0] + 4096:
                 raise Failure(f"the resident set grows: {values} KiB")
@@ -192,7 +194,6 @@ def relay_kill(program, engine):
                        (name == "sent" or name.startswith("drop.")))
             back = counters["net0", "ws", "reconnects"]
             print(f"{left} frames to the relay: {kept} sent or dropped by name; {back} reconnects")
-            # Frames in libwebsockets' hands when the relay died are in neither.
             if kept != left or back < kills:
                 raise Failure(f"the counters do not add up: {counters}")
 
