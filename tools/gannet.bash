@@ -16,6 +16,15 @@ _gannet() {
         fi
         return
     fi
+    if [[ ${COMP_WORDS[1]} == clone && $COMP_CWORD -gt 1 ]]; then
+        if [[ $COMP_CWORD -eq 2 ]]; then
+            COMPREPLY=($(compgen -f -- "$cur"))
+            return
+        elif [[ $cur == -* ]]; then
+            COMPREPLY=($(compgen -W "-n --name --first --interval --json --net --ip --mac --clock --serial --control --capture --engine --stats" -- "$cur"))
+            return
+        fi
+    fi
     case ${prev#-} in
     cpu) COMPREPLY=($(compgen -W "$(gannet -cpu help 2> /dev/null | cut -d' ' -f1) help" -- "$cur")) ;;
     engine|-engine) COMPREPLY=($(compgen -W "jit interp" -- "$cur")) ;;

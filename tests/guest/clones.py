@@ -3,6 +3,7 @@
 What is on the wire is read by tshark from the relay's capture; what the guests notice is
 asked in the guests. The guests' servers are the relay's gateway and the host behind it.
 """
+import calendar
 import collections
 import concurrent.futures
 import json
@@ -11,7 +12,9 @@ import re
 import select
 import signal
 import socket
+import struct
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -64,12 +67,12 @@ class SerialGuest(Guest):
         self.socket.close()
 
 
-def base_image(program, engine, scratch, *args, memory=64):
+def base_image(program, engine, scratch, *args, memory=64, extra=()):
     """A guest with a configured card, saved; returns the image."""
     image = scratch / "base.state"
     guest = Guest(program, "--engine", engine, "-m", memory, "-nographic", "-no-reboot",
                   "--save", image, "-kernel", need(I386 / "vmlinuz-686"),
-                  "-initrd", initramfs(scratch), "-append", "console=ttyS0 quiet", *args)
+                  "-initrd", initramfs(scratch, extra=extra), "-append", "console=ttyS0 quiet", *args)
     with guest:
         ready(guest, engine)
         address(guest, GUEST_IP)
@@ -83,7 +86,7 @@ class Clones:
 
     def __init__(self, program, image, scratch, *args, count=COUNT, first=1, name="clone"):
         self.count, self.events, self.macs, self.pids = count, [], {}, {}
-        self.ended, self.guests = None, []
+        self.ended, self.gone, self.guests = None, False, []
         self.sockets = scratch / f"{name}-{{}}.sock"
         self.changed = threading.Condition()
         self.process = subprocess.Popen(
@@ -109,13 +112,18 @@ class Clones:
                     self.ended = event
                 self.events.append(event)
                 self.changed.notify_all()
+        with self.changed:
+            self.gone = True
+            self.changed.notify_all()
 
     def wait(self, timeout=60):
         """Until all of them run and their serial ports are connected."""
         with self.changed:
-            if not self.changed.wait_for(lambda: len(self.macs) == self.count, timeout):
+            if not self.changed.wait_for(lambda: self.gone or len(self.macs) == self.count,
+                                         timeout) or self.gone:
                 raise Failure(f"{len(self.macs)} of {self.count} clones run")
         self.guests = [SerialGuest(str(self.sockets).replace("{}", str(n))) for n in self.numbers]
+        self.all("true") # after which nothing is left to come of what was there before
         macs = set(self.macs.values())
         if len(macs) != self.count or GUEST_MAC in macs:
             raise Failure(f"wire addresses are not one each: {self.macs}")
@@ -141,7 +149,7 @@ class Clones:
         if self.process.wait(30) != code:
             raise Failure(f"gannet clone ended with {self.process.returncode}, expected {code}")
         with self.changed:
-            self.changed.wait_for(lambda: self.ended, 5)
+            self.changed.wait_for(lambda: self.gone, 5)
         if code == 0 and self.ended != {"event": "end", "machines": self.count,
                                         "well": self.count, "failed": 0}:
             raise Failure(f"not all clones ended well: {self.ended}")
@@ -257,4 +265,151 @@ def clones(program, engine):
         check_wire(capture, seen)
 
 
-SCENARIOS = {"clones": clones}
+# ---- addresses and time of one machine, saved and restored again and again ----
+
+def now_of(guest):
+    """What the RTC shows, in seconds since 1970."""
+    text = check(guest, "TZ=UTC hwclock -u")
+    match = re.search(r"\w{3} (\w{3} [ \d]?\d \d\d:\d\d:\d\d \d{4})", text)
+    return calendar.timegm(time.strptime(match[1], "%b %d %H:%M:%S %Y"))
+
+
+# Asks the VMware port for the time, and writes the answer (EAX) to standard output.
+ASK_TIME = bytes.fromhex(
+    "b86e000000" "bb03000000" "cd80"     # iopl(3)
+    "b868584d56" "b917000000" "ba58560000" "ed"  # EAX magic, ECX 23, DX 0x5658: IN EAX, DX
+    "50" "b804000000" "bb01000000" "89e1" "ba04000000" "cd80"  # write(1, ESP, 4)
+    "b801000000" "31db" "cd80")          # exit(0)
+
+
+def ask_time_program(path):
+    """A static ELF with nothing but that."""
+    at, head = 0x08048000, 0x34 + 0x20
+    size = head + len(ASK_TIME)
+    path.write_bytes(
+        b"\x7fELF\x01\x01\x01" + bytes(9) +
+        struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, at + head, 0x34, 0, 0, 0x34, 0x20, 1, 0, 0, 0) +
+        struct.pack("<IIIIIIII", 1, 0, at, at, size, size, 5, 0x1000) + ASK_TIME)
+
+
+class One(Clones):
+    """A machine alone, as the first instance of its name; ended at the end."""
+
+    def __init__(self, program, image, scratch, name, *args, expect):
+        self.expect, self.saved = expect, Path(tempfile.mkdtemp(dir=scratch), "state")
+        super().__init__(program, image, scratch, "--net", "user:", "--interval", "1", "--save",
+                         self.saved, *args, count=1, first=10, name=name)
+
+    def __enter__(self):
+        self.wait()
+        self.guest, self.wire = self.guests[0], self.macs[10]
+        self.sees(self.expect)
+        ping(self.guest, GATEWAY, count=1)
+        return self
+
+    def sees(self, mac):
+        """The guest's driver has this address, and Gannet knows it."""
+        address_now = check(self.guest, "cat /sys/class/net/eth0/address").strip()
+        if address_now != mac:
+            raise Failure(f"the guest has {address_now}, expected {mac}")
+        with self.changed:
+            start = len(self.events)
+            known = lambda: any(e["event"] == "status" and e["machines"][0]["guest"] == [mac] and
+                                e["machines"][0]["wire"] == [self.wire]
+                                for e in self.events[max(0, start - 2):])
+            if not self.changed.wait_for(known, 10):
+                raise Failure(f"gannet does not know {mac}, {self.wire}: {self.events[-1]}")
+
+    def reload(self, mac):
+        check(self.guest, RELOAD)
+        self.sees(mac)
+        ping(self.guest, GATEWAY, count=1)
+
+    def __exit__(self, kind, *rest):
+        if kind is None:
+            save(self.pids[10], self.saved)
+            self.end()
+        super().__exit__(kind, *rest)
+
+
+def identity(program, engine):
+    """What becomes of both addresses, the clock and the entropy of a machine that is saved and
+    restored again and again, under every policy."""
+    with scratch_dir() as scratch:
+        tool = scratch / "ask-time"
+        ask_time_program(tool)
+        tool.chmod(0o755)
+        image = base_image(program, engine, scratch, "--net", "user:", extra=(f"{tool}:bin/ask-time",))
+        saved_at = time.time()
+
+        def one(name, image, *args, expect=GUEST_MAC):
+            return One(program, image, scratch, name, "--engine", engine, *args, expect=expect)
+
+        with one("alpha", image) as first:
+            first.reload(GUEST_MAC)
+        with one("alpha", first.saved) as again: # a generation later, the same instance
+            if again.wire != first.wire:
+                raise Failure(f"instance alpha-10 was {first.wire} and is {again.wire}")
+            # A guest may take any address, even what others have on the wire.
+            check(again.guest, "ifconfig eth0 down; ifconfig eth0 hw ether 02:00:00:00:00:77; "
+                  f"ifconfig eth0 {GUEST_IP} up")
+            again.sees("02:00:00:00:00:77")
+            ping(again.guest, GATEWAY, count=1)
+        with one("beta", again.saved, expect="02:00:00:00:00:77") as other:
+            if other.wire in (first.wire, GUEST_MAC):
+                raise Failure("another instance has the same address")
+            other.reload(GUEST_MAC) # what its PROM says
+        with one("given", image, "--nic", "wire=02:00:00:00:00:{}") as given:
+            if given.wire != "02:00:00:00:00:10":
+                raise Failure(f"wire= gave {given.wire}")
+
+        # new: the PROM has the wire's address, which the guest takes with its next reload ...
+        with one("new", image, "--mac", "new") as new:
+            new.reload(new.wire)
+        with one("new-child", new.saved, expect=new.wire) as child:
+            if child.wire in (new.wire, GUEST_MAC):
+                raise Failure("a copy of a machine with a new card has its address")
+            child.reload(new.wire)
+        # ... be that after it was saved once more.
+        with one("late", image, "--mac", "new") as late:
+            pass
+        with one("later", late.saved) as later:
+            later.reload(late.wire)
+        with one("newer", later.saved, "--mac", "new", expect=late.wire) as newer:
+            newer.reload(newer.wire)
+        print("addresses survive", ", ".join((first.wire, other.wire, new.wire, newer.wire)))
+
+        # preserve: both as they were
+        for _ in range(3):
+            kept = scratch / "kept.state"
+            with Guest(program, "--engine", engine, "--restore", later.saved, "--mac", "preserve",
+                       "--net", "user:", "-nographic", "--stats", "--save", kept) as guest:
+                ping(guest, GATEWAY, count=1)
+                save(guest.process.pid, kept)
+                guest.process.terminate()
+                guest.wait(20)
+                text = guest.process.stderr.read().decode()
+                if f"net0 guest {late.wire} wire {later.wire}" not in text:
+                    raise Failure(f"not {late.wire} and {later.wire}: {text}")
+            later.saved = kept.rename(scratch / "kept-again.state")
+
+        passed = time.time() - saved_at
+        if passed < 10:
+            time.sleep(10 - passed)
+        for clock in ("continue", "host"):
+            with one(clock, image, "--clock", clock) as machine:
+                late_by = time.time() - now_of(machine.guest)
+                stood = time.time() - saved_at
+                if not (abs(late_by) < 4 if clock == "host" else abs(late_by - stood) < 6):
+                    raise Failure(f"--clock {clock}: the RTC is {late_by:.1f} s late, saved "
+                                  f"{stood:.1f} s ago")
+                asked = check(machine.guest, "ask-time | od -An -tu4")
+                if abs(time.time() - int(asked)) > 4:
+                    raise Failure(f"the VMware port says {asked}, it is {time.time():.0f}")
+                if clock == "host": # the guest's own clock, put right by the guest
+                    check(machine.guest, "hwclock -u -s")
+                    if abs(time.time() - int(check(machine.guest, "date +%s"))) > 4:
+                        raise Failure("hwclock -s did not set the clock right")
+
+
+SCENARIOS = {"clones": clones, "identity": identity}

@@ -55,8 +55,8 @@ def tool(name, package):
     return path
 
 
-def initramfs(scratch, flavour="686"):
-    """The initramfs of the network scenarios."""
+def initramfs(scratch, flavour="686", extra=()):
+    """The initramfs of the network scenarios; @extra: more files, "HOST:GUEST"."""
     tree = need(I386 / f"kernel-{flavour}")
     busybox = need(I386 / "busybox/bin/busybox")
     out, script = Path(scratch, f"net-{flavour}.cpio"), Path(scratch, "udhcpc")
@@ -64,7 +64,7 @@ def initramfs(scratch, flavour="686"):
         return out
     script.write_text(UDHCPC)
     script.chmod(0o755)
-    files = [f"{script}:etc/udhcpc/default.script"]
+    files = [f"{script}:etc/udhcpc/default.script", *extra]
     for name in BY_HAND:
         found = list(tree.glob(f"lib/modules/*/kernel/drivers/net/ethernet/{name}.ko"))
         if found:
