@@ -4,10 +4,14 @@
  * thread that runs the guest: events in, picture out. Text screens are drawn
  * again only when they changed. SDL's scan codes are USB usages; the guest
  * wants Linux key codes.
+ *
+ * SDL is loaded when a window is asked for, not linked: it brings some fifty libraries
+ * along, whose loading would be half of the time in which a restored machine runs again.
  */
 #include "tools/window.h"
 
 #include <SDL.h>
+#include <dlfcn.h>
 #include <linux/input-event-codes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +24,20 @@ enum {
 	KEYS_MAX = 256,    /* waiting for room in the guest's keyboard */
 };
 
+#define SDL_CALLS(X) X(CreateRenderer) X(CreateTexture) X(CreateWindow) \
+	X(DestroyRenderer) X(DestroyTexture) X(DestroyWindow) X(GetError) X(Init) \
+	X(PollEvent) X(Quit) X(RenderClear) X(RenderCopy) X(RenderPresent) \
+	X(RenderSetLogicalSize) X(SetHint) X(SetRelativeMouseMode) \
+	X(SetWindowFullscreen) X(SetWindowSize) X(SetWindowTitle) X(UpdateTexture)
+
+#define SDL_LIBRARY "libSDL2-2.0.so.0"
+
+struct sdl {
+#define SDL_POINTER(name) typeof(SDL_##name) *name;
+	SDL_CALLS(SDL_POINTER)
+#undef SDL_POINTER
+};
+
 struct key_event {
 	uint8_t key;
 	bool down;
@@ -27,6 +45,7 @@ struct key_event {
 
 struct window {
 	struct gannet *machine; /* borrowed */
+	struct sdl sdl;
 	SDL_Window *window;
 	SDL_Renderer *renderer;
 	SDL_Texture *texture;
@@ -130,13 +149,13 @@ static void release_all(struct window *w)
 
 static void set_title(struct window *w)
 {
-	SDL_SetWindowTitle(w->window, w->grabbed ? "Gannet - Ctrl-Alt-G frees the mouse" : "Gannet");
+	w->sdl.SetWindowTitle(w->window, w->grabbed ? "Gannet - Ctrl-Alt-G frees the mouse" : "Gannet");
 }
 
 static void grab(struct window *w, bool on)
 {
 	w->grabbed = on;
-	SDL_SetRelativeMouseMode(on ? SDL_TRUE : SDL_FALSE);
+	w->sdl.SetRelativeMouseMode(on ? SDL_TRUE : SDL_FALSE);
 	set_title(w);
 }
 
@@ -153,8 +172,8 @@ static bool own_key(struct window *w, const SDL_KeyboardEvent *e)
 	case SDL_SCANCODE_F:
 		if (e->type == SDL_KEYDOWN && !e->repeat) {
 			w->fullscreen = !w->fullscreen;
-			SDL_SetWindowFullscreen(w->window, w->fullscreen ?
-						SDL_WINDOW_FULLSCREEN_DESKTOP : 0);
+			w->sdl.SetWindowFullscreen(w->window, w->fullscreen ?
+						   SDL_WINDOW_FULLSCREEN_DESKTOP : 0);
 		}
 		return true;
 	default:
@@ -237,16 +256,16 @@ static bool resize(struct window *w, unsigned width, unsigned height)
 	if (w->texture && w->width == width && w->height == height)
 		return true;
 	if (w->texture)
-		SDL_DestroyTexture(w->texture);
-	w->texture = SDL_CreateTexture(w->renderer, SDL_PIXELFORMAT_RGB888,
-				       SDL_TEXTUREACCESS_STREAMING, width, height);
+		w->sdl.DestroyTexture(w->texture);
+	w->texture = w->sdl.CreateTexture(w->renderer, SDL_PIXELFORMAT_RGB888,
+					  SDL_TEXTUREACCESS_STREAMING, width, height);
 	free(w->drawn);
 	w->drawn = calloc((size_t)width * height, sizeof(*w->drawn));
 	w->width = width;
 	w->height = height;
 	if (!w->fullscreen)
-		SDL_SetWindowSize(w->window, width, height);
-	SDL_RenderSetLogicalSize(w->renderer, width, height);
+		w->sdl.SetWindowSize(w->window, width, height);
+	w->sdl.RenderSetLogicalSize(w->renderer, width, height);
 	w->exposed = true;
 	return w->texture != NULL;
 }
@@ -267,10 +286,10 @@ static void draw(struct window *w)
 	if (w->drawn)
 		memcpy(w->drawn, p.pixels, size);
 	w->exposed = false;
-	SDL_UpdateTexture(w->texture, NULL, p.pixels, p.width * sizeof(*p.pixels));
-	SDL_RenderClear(w->renderer);
-	SDL_RenderCopy(w->renderer, w->texture, NULL, NULL);
-	SDL_RenderPresent(w->renderer);
+	w->sdl.UpdateTexture(w->texture, NULL, p.pixels, p.width * sizeof(*p.pixels));
+	w->sdl.RenderClear(w->renderer);
+	w->sdl.RenderCopy(w->renderer, w->texture, NULL, NULL);
+	w->sdl.RenderPresent(w->renderer);
 }
 
 static void window_show(void *opaque, const struct gannet_screen *s)
@@ -278,7 +297,7 @@ static void window_show(void *opaque, const struct gannet_screen *s)
 	struct window *w = opaque;
 	SDL_Event e;
 
-	while (SDL_PollEvent(&e))
+	while (w->sdl.PollEvent(&e))
 		handle(w, &e);
 	flush_keys(w);
 	if (!unchanged(w, s))
@@ -286,6 +305,23 @@ static void window_show(void *opaque, const struct gannet_screen *s)
 }
 
 /* ---- life ---- */
+
+/* For good: what SDL itself loads does not all take being unloaded. */
+static bool load_sdl(struct sdl *sdl, char *why, size_t why_size)
+{
+	void *library = dlopen(SDL_LIBRARY, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+	bool ok = library != NULL;
+
+#define SDL_LOOK_UP(name) \
+	ok = ok && (sdl->name = (typeof(sdl->name))dlsym(library, "SDL_" #name)) != NULL;
+	SDL_CALLS(SDL_LOOK_UP)
+#undef SDL_LOOK_UP
+	if (!ok)
+		snprintf(why, why_size, "-display sdl: %s", dlerror());
+	if (library)
+		dlclose(library);
+	return ok;
+}
 
 struct window *window_create(struct gannet *g, char *why, size_t why_size)
 {
@@ -295,24 +331,28 @@ struct window *window_create(struct gannet *g, char *why, size_t why_size)
 		snprintf(why, why_size, "-display sdl: out of memory");
 		return NULL;
 	}
+	if (!load_sdl(&w->sdl, why, why_size)) {
+		free(w);
+		return NULL;
+	}
 	w->machine = g;
-	SDL_SetHint(SDL_HINT_NO_SIGNAL_HANDLERS, "1");
-	SDL_SetHint(SDL_HINT_VIDEO_ALLOW_SCREENSAVER, "1");
-	if (SDL_Init(SDL_INIT_VIDEO))
+	w->sdl.SetHint(SDL_HINT_NO_SIGNAL_HANDLERS, "1");
+	w->sdl.SetHint(SDL_HINT_VIDEO_ALLOW_SCREENSAVER, "1");
+	if (w->sdl.Init(SDL_INIT_VIDEO))
 		goto fail;
-	w->window = SDL_CreateWindow("Gannet", SDL_WINDOWPOS_UNDEFINED, SDL_WINDOWPOS_UNDEFINED,
-				     720, 400, SDL_WINDOW_RESIZABLE);
+	w->window = w->sdl.CreateWindow("Gannet", SDL_WINDOWPOS_UNDEFINED, SDL_WINDOWPOS_UNDEFINED,
+					720, 400, SDL_WINDOW_RESIZABLE);
 	if (!w->window)
 		goto fail;
-	w->renderer = SDL_CreateRenderer(w->window, -1, 0);
+	w->renderer = w->sdl.CreateRenderer(w->window, -1, 0);
 	if (!w->renderer)
-		w->renderer = SDL_CreateRenderer(w->window, -1, SDL_RENDERER_SOFTWARE);
+		w->renderer = w->sdl.CreateRenderer(w->window, -1, SDL_RENDERER_SOFTWARE);
 	if (!w->renderer)
 		goto fail;
 	gannet_set_display(g, window_show, w);
 	return w;
 fail:
-	snprintf(why, why_size, "-display sdl: %s", SDL_GetError());
+	snprintf(why, why_size, "-display sdl: %s", w->sdl.GetError());
 	w->machine = NULL;
 	window_destroy(w);
 	return NULL;
@@ -326,11 +366,11 @@ void window_destroy(struct window *w)
 		gannet_set_display(w->machine, NULL, NULL);
 	free(w->drawn);
 	if (w->texture)
-		SDL_DestroyTexture(w->texture);
+		w->sdl.DestroyTexture(w->texture);
 	if (w->renderer)
-		SDL_DestroyRenderer(w->renderer);
+		w->sdl.DestroyRenderer(w->renderer);
 	if (w->window)
-		SDL_DestroyWindow(w->window);
-	SDL_Quit();
+		w->sdl.DestroyWindow(w->window);
+	w->sdl.Quit();
 	free(w);
 }
