@@ -28,11 +28,17 @@ def save(guest, path, timeout=60):
         time.sleep(0.02)
 
 
-def make(program, path, second=None):
+# Frames to everybody, as fast as they go, from one card to the other.
+BUSY = ("ip link set eth0 up; ip link set eth1 up; ip addr add 10.0.0.1/24 dev eth0; "
+        "ip neigh add 10.0.0.2 lladdr ff:ff:ff:ff:ff:ff dev eth0; "
+        "(dd if=/dev/zero bs=1000 | nc -u 10.0.0.2 9) > /dev/null 2>&1 & sleep 1")
+
+
+def make(program, path, second=None, command="ip link set eth0 up", cards=1):
     """A saved machine; with @second, saved once more after a command."""
-    with Guest(program, *kernel(), "--net", "loopback:", "--save", path, echo=False) as guest:
+    with Guest(program, *kernel(), *["--net", "loopback:"] * cards, "--save", path, echo=False) as guest:
         guest.expect(r"# ", 120)
-        guest.run(f"mark={MARK}; ip link set eth0 up")
+        guest.run(f"mark={MARK}; {command}")
         save(guest, path)
         if second:
             os.rename(path, second[0])
