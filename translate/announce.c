@@ -10,8 +10,8 @@ enum {
 	KEEP = 4, IPV4_SIZE = 4, IPV6_SIZE = 16,
 	ROUNDS = 3, TRIES = 60, /* a second apart */
 	ARP_SIZE = NET_HEADER_SIZE + 28, FRAME_MIN = 60,
-	ND_SIZE = NET_HEADER_SIZE + 40 + 24, ADVERT_SIZE = ND_SIZE + 8,
-	ICMPV6 = 58, NEIGHBOUR_SOLICIT = 135, NEIGHBOUR_ADVERT = 136,
+	ND_SIZE_MIN = NET_HEADER_SIZE + 40 + 8, ND_SIZE = ND_SIZE_MIN + 16, ADVERT_SIZE = ND_SIZE + 8,
+	ICMPV6 = 58, ROUTER_SOLICIT = 133, NEIGHBOUR_SOLICIT = 135, NEIGHBOUR_ADVERT = 136,
 	COUNT_SENT = 0, COUNT_GIVEN_UP, COUNTS
 };
 
@@ -33,11 +33,11 @@ static bool is_ipv4(const uint8_t *ip)
 	return ip[0] != 0 && ip[0] != 127 && ip[0] < 224 && (ip[0] != 169 || ip[1] != 254);
 }
 
-/* Global (2000::/3), unique local (fc00::/7) or link-local (fe80::/10) unicast. */
+/* Global (2000::/3), unique local (fc00::/7), link-local and what was site-local (fe80::/9). */
 static bool is_ipv6(const uint8_t *ip)
 {
 	return (ip[0] & 0xe0) == 0x20 || (ip[0] & 0xfe) == 0xfc ||
-	       (ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80);
+	       (ip[0] == 0xfe && ip[1] >= 0x80);
 }
 
 /* @ip to the front of a list of KEEP addresses of @size bytes. */
@@ -65,11 +65,11 @@ static void learn_ipv6(struct announcer *a, const uint8_t *frame, size_t len)
 	const uint8_t *ip = NULL;
 
 	/* A hop limit of 255: nobody forwarded it (RFC 4861, 7.1). */
-	if (len < ND_SIZE || frame[20] != ICMPV6 || frame[21] != 255)
+	if (len < ND_SIZE_MIN || frame[20] != ICMPV6 || frame[21] != 255)
 		return;
-	if (frame[54] == NEIGHBOUR_SOLICIT)
+	if (frame[54] == NEIGHBOUR_SOLICIT || frame[54] == ROUTER_SOLICIT)
 		ip = frame + 22;
-	else if (frame[54] == NEIGHBOUR_ADVERT)
+	else if (frame[54] == NEIGHBOUR_ADVERT && len >= ND_SIZE)
 		ip = frame + 62;
 	if (ip && is_ipv6(ip))
 		remember(a->ipv6[0], ip, IPV6_SIZE);

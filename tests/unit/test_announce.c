@@ -305,6 +305,7 @@ END_TEST
 #define LINK "fe80000000000000505400fffe123456"
 #define GLOBAL "20010db8000000000000000000000042"
 #define GROUP "ff0200000000000000000001ff000001"
+#define SITE "fec0000000000000505400fffe123456"
 #define OTHERS "20010db8000000000000000000000001"
 
 static void must_be_advert(unsigned i, const char *ip)
@@ -336,13 +337,15 @@ START_TEST(ipv6_from_neighbour_discovery)
 {
 	guest_nd(135, LINK, OTHERS, 255);
 	guest_nd(136, LINK, GLOBAL, 255);
+	guest_nd(133, SITE, NONE, 255);
 	net_announce(stage);
 	loop_set_now(w.loop, 0);
-	ck_assert_uint_eq(wire.frames, 2);
-	must_be_advert(0, GLOBAL);
-	must_be_advert(1, LINK);
+	ck_assert_uint_eq(wire.frames, 3);
+	must_be_advert(0, SITE);
+	must_be_advert(1, GLOBAL);
+	must_be_advert(2, LINK);
 	loop_set_now(w.loop, 9 * NS_PER_S);
-	ck_assert_uint_eq(wire.frames, 6);
+	ck_assert_uint_eq(wire.frames, 9);
 }
 END_TEST
 
