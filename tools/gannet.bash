@@ -16,6 +16,23 @@ _gannet() {
         fi
         return
     fi
+    if [[ ${COMP_WORDS[1]} == ctl && $COMP_CWORD -gt 1 ]]; then
+        if [[ $COMP_CWORD -eq 3 ]]; then
+            COMPREPLY=($(compgen -W "status pause resume reset power quit save net link backend stage capture type key send wait serial screen screenshot events" -- "$cur"))
+        elif [[ $cur == -* ]]; then
+            COMPREPLY=($(compgen -W "--json --timeout --compress --regex --enter --port --help" -- "$cur"))
+        else
+            case ${COMP_WORDS[3]}-$COMP_CWORD in
+            wait-4) COMPREPLY=($(compgen -W "serial serial1 screen" -- "$cur")) ;;
+            capture-4) COMPREPLY=($(compgen -W "start stop" -- "$cur")) ;;
+            link-5) COMPREPLY=($(compgen -W "up down" -- "$cur")) ;;
+            stage-5) COMPREPLY=($(compgen -W "translate capture-guest capture-wire" -- "$cur")) ;;
+            stage-6) COMPREPLY=($(compgen -W "on off" -- "$cur")) ;;
+            -2|save-4|screenshot-4|capture-5) COMPREPLY=($(compgen -f -- "$cur")) ;;
+            esac
+        fi
+        return
+    fi
     if [[ ${COMP_WORDS[1]} == clone && $COMP_CWORD -gt 1 ]]; then
         if [[ $COMP_CWORD -eq 2 ]]; then
             COMPREPLY=($(compgen -f -- "$cur"))
@@ -34,10 +51,10 @@ _gannet() {
     device) COMPREPLY=($(compgen -W "isa-debug-exit" -- "$cur")) ;;
     boot) COMPREPLY=($(compgen -W "a c d n order= menu=on" -- "$cur")) ;;
     net|-net) COMPREPLY=($(compgen -W "user: loopback: ws:// wss:// pcap: tap: stream:unix: stream:tcp: none help" -- "$cur")) ;;
-    nic|-nic) COMPREPLY=($(compgen -W "model=ne2k_pci model=ne2k_isa mac= wire= net= romfile=" -- "$cur")) ;;
+    nic|-nic) COMPREPLY=($(compgen -W "model=ne2k_pci model=ne2k_isa mac= wire= ip= net= romfile=" -- "$cur")) ;;
     mac|-mac) COMPREPLY=($(compgen -W "translate preserve new" -- "$cur")) ;;
     clock|-clock) COMPREPLY=($(compgen -W "continue host" -- "$cur")) ;;
-    capture|-capture|save|-save|restore|-restore|kernel|initrd|bios|hda|hdb|hdc|hdd|cdrom|fda|fdb|D) COMPREPLY=($(compgen -f -- "$cur")) ;;
+    control|-control|capture|-capture|save|-save|restore|-restore|kernel|initrd|bios|hda|hdb|hdc|hdd|cdrom|fda|fdb|D) COMPREPLY=($(compgen -f -- "$cur")) ;;
     m|append) COMPREPLY=() ;;
     *)
         if [[ $cur == -* ]]; then
