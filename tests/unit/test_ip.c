@@ -25,7 +25,8 @@ struct packet {
 
 static void put(struct packet *p, const void *data, size_t n)
 {
-	memcpy(p->data + p->len, data, n);
+	if (n)
+		memcpy(p->data + p->len, data, n);
 	p->len += n;
 }
 
