@@ -166,6 +166,11 @@ static bool parse_disk(const struct image_section *s, struct disk_state *d, stru
 		ok = true;
 	if (!ok)
 		error_prefix(err, "section %s", s->name);
+	/* It goes into messages, and who made the image may not mean well. */
+	for (char *p = d->path; ok && *p; p++) {
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+	}
 	return ok;
 }
 
