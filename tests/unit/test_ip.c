@@ -393,6 +393,8 @@ static void must_become(const struct packet *in, const struct packet *to, const 
 	struct ip_frame f;
 
 	ip_translate(&f, &pair, in->data, in->len, copy);
+	if (in->len == to->len && !memcmp(f.edit.data, to->data, to->len))
+		return; /* each ck_assert is a system call: 100,000 of them would take long */
 	ck_assert_uint_eq(in->len, to->len);
 	for (size_t i = 0; i < to->len; i++)
 		ck_assert_msg(f.edit.data[i] == to->data[i], "%s %zu: byte %zu is %02x, not %02x", what, n,
