@@ -20,9 +20,10 @@
 #include "core/util.h"
 #include "tools/control_priv.h"
 
-enum { BACKLOG = 16, REQUESTS_A_TURN = 32 };
+enum { BACKLOG = 16, REQUESTS_A_TURN = 32, ACCEPT_AGAIN_NS = 200000000 };
 
 static void client_ready(void *opaque, unsigned events);
+static void schedule(struct control *c);
 
 /* ---- going out ---- */
 
@@ -186,8 +187,6 @@ static void serve_lines(struct client *cl)
 	cl->in_len = 0;
 }
 
-static void schedule(struct control *c);
-
 /* False: it was closed. */
 static bool client_serve(struct client *cl)
 {
@@ -243,8 +242,15 @@ static void accept_ready(void *opaque, unsigned events)
 		return;
 	}
 	fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR)
+			return;
+		/* No descriptor for it; it would be asked for again and again. */
+		gannet_watch_set(c->watch, 0);
+		c->accept_at = control_now() + ACCEPT_AGAIN_NS;
+		schedule(c);
 		return;
+	}
 	cl = calloc(1, sizeof(*cl));
 	if (cl) {
 		cl->control = c;
@@ -282,6 +288,8 @@ static void schedule(struct control *c)
 {
 	int64_t at = tasks_run(c);
 
+	if (c->accept_at)
+		at = MIN(at, c->accept_at);
 	set_timer(c, c->soon ? 1 : at);
 }
 
@@ -294,6 +302,10 @@ static void timer_ready(void *opaque, unsigned events)
 	(void)events;
 	(void)n;
 	c->soon = false;
+	if (c->accept_at && control_now() >= c->accept_at) {
+		c->accept_at = 0;
+		gannet_watch_set(c->watch, GANNET_READ);
+	}
 	tasks_run(c);
 	for (unsigned i = 0; i < CONTROL_CLIENTS; i++) {
 		if (c->client[i])

@@ -77,6 +77,7 @@ struct control {
 	int64_t started;
 	int64_t key_at;         /* when the keyboard may be pressed again */
 	struct client *typist;  /* whose keys are being pressed; others wait */
+	int64_t accept_at;      /* when to look for new clients again; 0: always */
 	bool soon;              /* something is to be done at once */
 	struct client *client[CONTROL_CLIENTS];
 	struct history serial[GANNET_SERIALS];

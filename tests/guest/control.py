@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import resource
 import socket
 import stat
 import struct
@@ -566,6 +567,30 @@ def check_slow(path, guest):
             raise Failure("others wait for one who does not read")
 
 
+def check_no_descriptors(path, guest):
+    """Without a descriptor for him a client waits, and costs nothing."""
+    pid = guest.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+    used = next(n for n in range(len(used) + 1) if n not in used)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, limits[1]))
+    try:
+        with Control(path) as control:
+            number = control.begin("help")
+            before = guest.cpu_seconds()
+            control.socket.settimeout(1)
+            try:
+                raise Failure(f"answered without a descriptor: {control.line()}")
+            except Failure as failure:
+                same("without a descriptor", str(failure), "no answer on the control socket")
+            if guest.cpu_seconds() - before > 0.5:
+                raise Failure("a client without a descriptor keeps the machine busy")
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            control.end(number)
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
 def check_half_closed(path):
     """The last request of one who says no more is answered: printf | nc -N."""
     with Control(path) as control:
@@ -587,6 +612,7 @@ def hostile(program, engine):
             check_crowd(path)
             check_slow(path, guest)
             check_half_closed(path)
+            check_no_descriptors(path, guest)
             # A second machine does not take the path, and does not remove it.
             done = subprocess.run([program, *map(str, args)], capture_output=True, text=True,
                                   stdin=subprocess.DEVNULL, timeout=20)
