@@ -245,6 +245,22 @@ static bool cmd_stage(struct client *cl, json_t *request, json_t *reply, struct 
 	       gannet_net_enable(cl->control->g, n, stage, enabled, err->text, sizeof(err->text));
 }
 
+static bool cmd_ip(struct client *cl, json_t *request, json_t *reply, struct error *err)
+{
+	const char *rule;
+	unsigned n;
+
+	return field_net(cl->control, request, &n, err) && field_text(request, "rule", &rule, err) &&
+	       gannet_net_ip(cl->control->g, n, rule, err->text, sizeof(err->text));
+}
+
+static bool cmd_announce(struct client *cl, json_t *request, json_t *reply, struct error *err)
+{
+	unsigned n;
+
+	return field_net(cl->control, request, &n, err) && gannet_net_announce(cl->control->g, n);
+}
+
 static bool cmd_capture_start(struct client *cl, json_t *request, json_t *reply, struct error *err)
 {
 	const char *path;
@@ -357,6 +373,8 @@ static const struct command commands[] = {
 	{ "link", cmd_link, " net up " },
 	{ "backend", cmd_backend, " net url " },
 	{ "stage", cmd_stage, " net stage enabled " },
+	{ "ip", cmd_ip, " net rule " },
+	{ "announce", cmd_announce, " net " },
 	{ "capture-start", cmd_capture_start, " path " },
 	{ "capture-stop", cmd_capture_stop, "" },
 	{ "type", cmd_type, " text timeout " },

@@ -134,6 +134,16 @@ static bool make_stage(struct ctl *c, json_t *request, char **args, unsigned cou
 	       put_switch(request, "enabled", args[2]);
 }
 
+static bool make_ip(struct ctl *c, json_t *request, char **args, unsigned count)
+{
+	return put(request, "net", args[0]) && put(request, "rule", args[1]);
+}
+
+static bool make_net(struct ctl *c, json_t *request, char **args, unsigned count)
+{
+	return put(request, "net", args[0]);
+}
+
 static bool make_capture(struct ctl *c, json_t *request, char **args, unsigned count)
 {
 	if (!strcmp(args[0], "start") && count == 2)
@@ -317,6 +327,8 @@ static const struct word words[] = {
 	{ "link", "NET up|down", "plug or pull the cable of a card (0, 1, ...)", 2, 2, make_link, NULL },
 	{ "backend", "NET URL", "plug a card into another network", 2, 2, make_backend, NULL },
 	{ "stage", "NET STAGE on|off", "frames pass a stage, or go around it", 3, 3, make_stage, NULL },
+	{ "ip", "NET GUEST:WIRE", "translate the IPv4 address, as by --ip", 2, 2, make_ip, NULL },
+	{ "announce", "NET", "tell the network the guest's addresses", 1, 1, make_net, NULL },
 	{ "capture", "start FILE | stop", "record frames, as by --capture", 1, 2, make_capture, NULL },
 	{ "type", "TEXT [--enter]", "on the PS/2 keyboard, US layout", 1, 1, make_text, NULL },
 	{ "key", "KEY [down|up]", "press a key or a chord: f1, ctrl-alt-delete", 1, 2, make_key, NULL },

@@ -18,7 +18,7 @@ _gannet() {
     fi
     if [[ ${COMP_WORDS[1]} == ctl && $COMP_CWORD -gt 1 ]]; then
         if [[ $COMP_CWORD -eq 3 ]]; then
-            COMPREPLY=($(compgen -W "status pause resume reset power quit save net link backend stage capture type key send wait serial screen screenshot events" -- "$cur"))
+            COMPREPLY=($(compgen -W "status pause resume reset power quit save net link backend stage ip announce capture type key send wait serial screen screenshot events" -- "$cur"))
         elif [[ $cur == -* ]]; then
             COMPREPLY=($(compgen -W "--json --timeout --compress --regex --enter --port --help" -- "$cur"))
         else
