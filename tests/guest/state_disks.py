@@ -49,14 +49,21 @@ COPY = (f"for n in $(seq {ROUNDS}); do echo 3 > /proc/sys/vm/drop_caches; "
         "cp -r /sda/src /sda/copy$n; sync; echo round $n; done; echo ALL $((40+2)) COPIED\n")
 
 
+def answer(guest, command, timeout=60):
+    """What a command says. Its echo may come twice: from the terminal, which has it before
+    the shell is back, and from the shell."""
+    output, status = guest.run(command, timeout)
+    return "".join(l + "\n" for l in output.splitlines() if "END=$?" not in l), status
+
+
 def check_copies(guest):
     """In the guest: all copies are what they should be, and the kernel saw no trouble."""
     guest.run("echo 3 > /proc/sys/vm/drop_caches")
-    output, status = guest.run(f"for n in $(seq {ROUNDS}); do (cd /sda/copy$n && "
+    output, status = answer(guest, f"for n in $(seq {ROUNDS}); do (cd /sda/copy$n && "
                                "md5sum -c ../sums | grep -v OK); done; ls /sda | wc -l", 300)
     if status or output.split() != [str(ROUNDS + 3)]: # and src, sums, lost+found
         raise Failure(f"copies differ: {output}")
-    output, _ = guest.run(f"dmesg | grep -E '{TROUBLE}'")
+    output, _ = answer(guest, f"dmesg | grep -E '{TROUBLE}'")
     if output.strip():
         raise Failure(f"the guest's kernel: {output}")
     output, status = guest.run("umount /sda")
@@ -188,7 +195,7 @@ def saves(guest, saver, disk, scratch, generator, seconds, count):
 
 def under_snapshot(program, engine):
     """Saved at ten points of a copy under -snapshot; each goes on from its image, one of
-    them by way of a second generation."""
+    them by way of a second generation, one in a compressed form."""
     need("/sbin/e2fsck", "/sbin/debugfs")
     seed = int(os.environ.get("GANNET_SEED", random.randrange(1 << 32)))
     generator = random.Random(seed)
@@ -211,7 +218,7 @@ def under_snapshot(program, engine):
         middle = 0
         print(f"{sum(Image(i).at_work() for i in images)} of {len(images)} with a command under way")
         for n, image in enumerate(images):
-            clusters = go_on(program, engine, image, disk, scratch, sums, n == 2)
+            clusters = go_on(program, engine, image, disk, scratch, sums, n == 2, n == 4)
             middle += clusters > 0
             image.unlink()
         if middle < 3:
@@ -220,10 +227,13 @@ def under_snapshot(program, engine):
             raise Failure("the base was changed in spite of -snapshot")
 
 
-def go_on(program, engine, image, disk, scratch, sums, twice):
+def go_on(program, engine, image, disk, scratch, sums, twice, packed):
     """Restores, waits for the end, takes the disk out of a last image."""
-    again, last, merged = (Path(scratch, name) for name in ("again.gs", "last.gs", "merged.img"))
-    with restored(program, engine, image, "--save", again) as guest:
+    again, last, merged, short = (Path(scratch, name) for name in
+                                  ("again.gs", "last.gs", "merged.img", "short.gs"))
+    if packed:
+        subprocess.run([program, "state", "convert", "--zstd", image, short], check=True)
+    with restored(program, engine, short if packed else image, "--save", again) as guest:
         saver = Saver(guest, again)
         if twice:
             time.sleep(0.2)
@@ -242,11 +252,15 @@ def go_on(program, engine, image, disk, scratch, sums, twice):
     return count
 
 
+def wait_shell(guest):
+    """Until a restored shell takes commands: it reads this after the loop, if that still runs."""
+    guest.type("\necho GOES $((40+3)) ON\n")
+    guest.expect(r"GOES 43 ON\n", 300)
+    guest.expect(r"gannet:/# ", 30)
+
+
 def wait_and_save(guest, saver, to):
-    if b"COPIED\n" not in guest.text:
-        guest.type("\n")
-        guest.type("echo ALL $((40+2)) COPIED\n") # the shell reads it after the loop, if that still runs
-        wait_copied(guest)
+    wait_shell(guest)
     output, status = guest.run(f"ls -d /sda/copy{ROUNDS}", 300)
     if status:
         raise Failure(f"the copying did not go on: {output}")
@@ -326,8 +340,7 @@ def raw_disk(program, engine):
 
         for image, copy in pairs:
             with restored(program, engine, image, "-hda", copy) as guest:
-                guest.type("\necho ALL $((40+2)) COPIED\n")
-                wait_copied(guest)
+                wait_shell(guest)
                 check_copies(guest)
                 guest.type("poweroff\n")
                 guest.wait(60)
