@@ -101,6 +101,86 @@ START_TEST(quit_from_another_thread)
 }
 END_TEST
 
+/* A machine that begins paused, and what its callbacks see. */
+struct paused {
+	struct gannet *g;
+	int fd;
+	unsigned said, ready;
+	struct gannet_watch *watch;
+};
+
+static void paused_said(void *opaque, const uint8_t *buf, size_t len)
+{
+	struct paused *p = opaque;
+
+	ck_assert_int_eq(buf[0], 'x');
+	p->said += len;
+	if (p->said >= 1000)
+		gannet_quit(p->g);
+}
+
+static void paused_ready(void *opaque, unsigned events)
+{
+	struct paused *p = opaque;
+	struct gannet_status s;
+	char byte;
+
+	ck_assert_uint_eq(events, GANNET_READ);
+	ck_assert_int_eq(read(p->fd, &byte, 1), 1);
+	gannet_status(p->g, &s);
+	ck_assert(s.paused);
+	ck_assert_int_eq(s.clock, 0);
+	ck_assert_uint_eq(s.memory, 16 << 20);
+	ck_assert_uint_eq(p->said, 0);
+	if (++p->ready == 2)
+		gannet_resume(p->g);
+}
+
+START_TEST(paused_machine_serves_descriptors)
+{
+	static const uint8_t text[] = { 0x66, 0xba, 0xf8, 0x03, 0xb0, 'x', 0xee, 0xeb, 0xfd };
+	char path[] = "/tmp/gannet-api-XXXXXX";
+	struct paused p = { .said = 0 };
+	struct gannet_screen screen;
+	pthread_t thread;
+	int fds[2];
+	FILE *f;
+	void *end;
+
+	close(mkstemp(path));
+	write_kernel(path, 0);
+	f = fopen(path, "r+b");
+	fseek(f, 32, SEEK_SET);
+	fwrite(text, sizeof(text), 1, f); /* mov dx,0x3f8; mov al,'x'; out dx,al; jmp to that */
+	fclose(f);
+	p.g = machine(path);
+	unlink(path);
+	ck_assert_int_eq(pipe(fds), 0);
+	p.fd = fds[0];
+	p.watch = gannet_watch_open(p.g, p.fd, GANNET_READ, paused_ready, &p);
+	ck_assert_ptr_nonnull(p.watch);
+	ck_assert(gannet_serial_tap(p.g, 0, paused_said, &p));
+	ck_assert(!gannet_serial_tap(p.g, GANNET_SERIALS, paused_said, &p));
+	gannet_pause(p.g);
+	ck_assert_int_eq(pthread_create(&thread, NULL, run, p.g), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		usleep(30000);
+		ck_assert_int_eq(write(fds[1], "!", 1), 1);
+	}
+	pthread_join(thread, &end);
+	ck_assert_int_eq((intptr_t)end, GANNET_QUIT);
+	ck_assert_uint_eq(p.ready, 2);
+	ck_assert_uint_ge(p.said, 1000);
+	ck_assert(gannet_screen(p.g, &screen));
+	ck_assert(screen.text);
+	ck_assert_uint_eq(screen.cols * screen.rows, 80 * 25);
+	gannet_watch_close(p.watch);
+	gannet_destroy(p.g);
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
 START_TEST(refusals_have_a_reason)
 {
 	struct gannet_config cfg;
@@ -141,6 +221,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, two_machines_in_two_threads);
 	tcase_add_test(tc, quit_from_another_thread);
+	tcase_add_test(tc, paused_machine_serves_descriptors);
 	tcase_add_test(tc, refusals_have_a_reason);
 	tcase_add_test(tc, lists_end);
 	suite_add_tcase(suite, tc);

@@ -171,6 +171,53 @@ START_TEST(null_takes_everything)
 }
 END_TEST
 
+static void tap_seen(void *opaque, const uint8_t *buf, size_t len)
+{
+	struct user *u = opaque;
+
+	memcpy(u->got + u->len, buf, len);
+	u->len += len;
+}
+
+START_TEST(tap_sees_what_is_written)
+{
+	struct user *u = user_open("null");
+
+	chardev_set_tap(u->c, tap_seen, u);
+	ck_assert_uint_eq(chardev_write(u->c, "abc", 3), 3);
+	ck_assert_uint_eq(u->len, 3);
+	ck_assert_mem_eq(u->got, "abc", 3);
+	chardev_set_tap(u->c, NULL, NULL);
+	ck_assert_uint_eq(chardev_write(u->c, "abc", 3), 3);
+	ck_assert_uint_eq(u->len, 3);
+	user_close(u);
+}
+END_TEST
+
+START_TEST(injected_input_waits_for_room)
+{
+	struct user *u = user_open("null");
+	char *big = calloc(1, 100000);
+	size_t n;
+
+	u->limit = 2;
+	ck_assert_uint_eq(chardev_inject(u->c, "ab\1x", 4), 4); /* no escape key here */
+	ck_assert_uint_eq(u->len, 2);
+	u->limit = 4;
+	chardev_accept_input(u->c);
+	ck_assert_mem_eq(u->got, "ab\1x", 4);
+	ck_assert_int_eq(u->command, 0);
+	n = chardev_inject(u->c, big, 100000);
+	ck_assert_uint_lt(n, 100000);
+	ck_assert_uint_eq(chardev_inject(u->c, big, 1), 0);
+	u->limit = 4 + n;
+	chardev_accept_input(u->c);
+	ck_assert_uint_eq(u->len, 4 + n);
+	user_close(u);
+	free(big);
+}
+END_TEST
+
 START_TEST(file_holds_what_was_written)
 {
 	char path[64], spec[128], buf[32] = "";
@@ -518,6 +565,8 @@ static void add(TCase *t)
 	tcase_add_test(t, bad_specifications_say_why);
 	tcase_add_test(t, addresses);
 	tcase_add_test(t, null_takes_everything);
+	tcase_add_test(t, tap_sees_what_is_written);
+	tcase_add_test(t, injected_input_waits_for_room);
 	tcase_add_test(t, file_holds_what_was_written);
 	tcase_add_test(t, full_disk_is_survived);
 	tcase_add_test(t, unix_server_and_its_peers);

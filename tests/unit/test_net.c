@@ -104,8 +104,8 @@ START_TEST(stages_are_met_in_order_both_ways)
 	struct sink s = { .base = { &sink_ops, &w.port, { NULL, 0 } } };
 
 	net_port_set_backend(&w.port, &s.base);
-	net_port_add_stage(&w.port, mark_create('a'));
 	net_port_add_stage(&w.port, mark_create('b'));
+	net_port_add_first_stage(&w.port, mark_create('a'));
 	net_port_send(&w.port, frame, sizeof(frame));
 	ck_assert_uint_eq(s.len, 62);
 	ck_assert_mem_eq(s.data + 60, "ab", 2);
