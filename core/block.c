@@ -10,7 +10,7 @@
  * of its own between the two: clusters that are read where they lie in that file, so
  * that any number of copies share it.
  */
-#include "core/block_priv.h"
+#include "core/block.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,6 +56,21 @@ struct block_worker {
 	struct watch *watch;
 	void (*done)(void *opaque, int ret);
 	void *opaque;
+};
+
+struct block {
+	struct block_worker *worker; /* NULL: everything waits */
+	char *path;
+	int fd;
+	enum block_mode mode;
+	uint64_t bytes;   /* of the file or device */
+	uint64_t sectors; /* bytes rounded up */
+	int overlay;      /* -1 without */
+	uint8_t *written; /* bit per cluster: the overlay has it */
+	int lower;        /* -1: nothing between the base and the overlay */
+	uint64_t lower_offset; /* where its cluster 0 would be */
+	uint8_t *in_lower; /* bit per cluster: it has it; constant while a request runs */
+	struct block_notes notes; /* mark NULL until somebody asked */
 };
 
 /* ---- whole transfers ---- */
@@ -360,7 +375,8 @@ void block_close(struct block *b)
 		close(b->fd); /* drops the lock */
 	free(b->written);
 	free(b->in_lower);
-	block_hash_destroy(b->hash);
+	free(b->notes.mark);
+	free(b->notes.note);
 	free(b->path);
 	free(b);
 }
@@ -411,6 +427,14 @@ int block_read_nowait(struct block *b, uint64_t sector, void *buf, size_t count)
 	return read_sectors(b, sector, buf, count, b->worker != NULL);
 }
 
+static void notes_forget(struct block *b, uint64_t offset, uint64_t len)
+{
+	uint64_t first = offset / BLOCK_UNIT, last = (offset + len - 1) / BLOCK_UNIT;
+
+	if (b->notes.mark)
+		memset(b->notes.mark + first, 0, last - first + 1);
+}
+
 int block_write(struct block *b, uint64_t sector, const void *buf, size_t count)
 {
 	uint64_t end;
@@ -424,7 +448,7 @@ int block_write(struct block *b, uint64_t sector, const void *buf, size_t count)
 		return 0;
 	if (b->mode == BLOCK_SNAPSHOT)
 		return overlay_write(b, buf, sector, count);
-	block_hash_forget(b, sector * BLOCK_SECTOR, count * BLOCK_SECTOR);
+	notes_forget(b, sector * BLOCK_SECTOR, count * BLOCK_SECTOR);
 	ret = write_full(b->fd, buf, count * BLOCK_SECTOR, sector * BLOCK_SECTOR);
 	end = (sector + count) * BLOCK_SECTOR;
 	if (!ret && end > b->bytes)
@@ -439,7 +463,33 @@ int block_flush(struct block *b)
 	return 0;
 }
 
-/* ---- the overlay in state images ---- */
+/* ---- state images ---- */
+
+struct block_notes *block_notes(struct block *b)
+{
+	struct block_notes *n = &b->notes;
+
+	if (n->mark)
+		return n;
+	n->units = (b->sectors * BLOCK_SECTOR + BLOCK_UNIT - 1) / BLOCK_UNIT;
+	n->note = calloc(n->units, sizeof(*n->note)); /* the host provides what is used */
+	n->mark = n->note ? calloc(n->units, 1) : NULL;
+	if (n->mark)
+		return n;
+	free(n->note);
+	n->note = NULL;
+	return NULL;
+}
+
+int block_base_fd(const struct block *b)
+{
+	return b->fd;
+}
+
+uint64_t block_base_bytes(const struct block *b)
+{
+	return b->bytes;
+}
 
 uint64_t block_clusters(const struct block *b)
 {

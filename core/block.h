@@ -81,21 +81,22 @@ void block_settle(struct block *b);
 
 /* ---- state images: which disk it was, and what was written over it ---- */
 
-enum { BLOCK_HASH_SIZE = 16, BLOCK_HASH_UNIT = 1 << 20 };
+enum { BLOCK_UNIT = 1 << 20, BLOCK_NOTE = 16 };
 
-/**
- * block_hash - what the base holds, in 16 bytes; an overlay does not count
- * @hash: XXH3-128 over {number, XXH3-128 of the content} of every MiB that is not all
- *        zero, in order: number as 8 bytes, hashes in canonical form (big endian) as 16.
- *        The end is padded with zeros to a whole MiB. So holes cost nothing, and which
- *        zeros are holes makes no difference.
- * @step: called now and then in the calling thread, in bytes; NULL: nobody looks
- * What has not been written since is not read again. Writes that the host still holds
- * back are flushed first.
- */
-bool block_hash(struct block *b, uint8_t hash[BLOCK_HASH_SIZE],
-		void (*step)(void *opaque, uint64_t done, uint64_t total), void *opaque,
-		struct error *err);
+/* What somebody wants to remember of each MiB of the base, so as not to read it again.
+ * block_write() sets the marks of those that it changes to 0, which they all are at first. */
+struct block_notes {
+	uint64_t units;
+	uint8_t *mark;
+	uint8_t (*note)[BLOCK_NOTE];
+};
+
+/** block_notes - owned by @b; NULL: out of memory */
+struct block_notes *block_notes(struct block *b);
+/** block_base_fd - the image itself, for reading; an overlay does not count */
+int block_base_fd(const struct block *b);
+/** block_base_bytes - its size, which need not be whole sectors */
+uint64_t block_base_bytes(const struct block *b);
 
 /** block_clusters - how many units of BLOCK_CLUSTER bytes the disk has, the last one padded */
 uint64_t block_clusters(const struct block *b);

@@ -16,6 +16,7 @@
 #include "core/util.h"
 #include "devices/fdc.h"
 #include "devices/piix3_ide.h"
+#include "statefile/disk_hash.h"
 #include "statefile/fields.h"
 #include "statefile/image.h"
 #include "tools/libgannet_priv.h"
@@ -28,7 +29,7 @@ enum { NOTICE_BYTES = 1 << 30 }; /* more than this takes a while to compare */
 struct disk_state {
 	char path[PATH_SIZE];
 	uint64_t sectors;
-	uint8_t hash[BLOCK_HASH_SIZE];
+	uint8_t hash[DISK_HASH_SIZE];
 	bool writable; /* the guest's writes reach it: the next save finds another content */
 };
 
@@ -119,7 +120,7 @@ static bool save_disk(struct block *b, struct image_writer *w, unsigned n,
 
 	snprintf(s.path, sizeof(s.path), "%s", whole ? whole : block_path(b));
 	free(whole);
-	if (!block_hash(b, s.hash, progress ? progress->step : NULL,
+	if (!disk_hash(b, s.hash, progress ? progress->step : NULL,
 			progress ? progress->opaque : NULL, err)) {
 		error_prefix(err, "disk");
 		return false;
@@ -177,7 +178,7 @@ static bool parse_disk(const struct image_section *s, struct disk_state *d, stru
 static bool same_disk(struct gannet *g, struct block *b, const struct disk_state *d, bool force,
 		      struct error *err)
 {
-	uint8_t hash[BLOCK_HASH_SIZE];
+	uint8_t hash[DISK_HASH_SIZE];
 	char text[PATH_MAX + 128];
 
 	if (block_sectors(b) != d->sectors) {
@@ -191,7 +192,7 @@ static bool same_disk(struct gannet *g, struct block *b, const struct disk_state
 		snprintf(text, sizeof(text), "disk %s: comparing it with the saved one", block_path(b));
 		g->notify(g->notify_opaque, text);
 	}
-	if (!block_hash(b, hash, NULL, NULL, err)) {
+	if (!disk_hash(b, hash, NULL, NULL, err)) {
 		error_prefix(err, "disk");
 		return false;
 	}

@@ -14,6 +14,7 @@
 #include "core/block.h"
 #include "core/loop.h"
 #include "core/util.h"
+#include "statefile/disk_hash.h"
 
 static char dir[64];
 
@@ -307,7 +308,7 @@ static void hash_ok(struct block *b, uint8_t hash[16])
 {
 	struct error err = { "" };
 
-	ck_assert_msg(block_hash(b, hash, NULL, NULL, &err), "%s", err.text);
+	ck_assert_msg(disk_hash(b, hash, NULL, NULL, &err), "%s", err.text);
 }
 
 static void put(const char *path, uint64_t offset, const void *data, size_t len)
@@ -318,7 +319,7 @@ static void put(const char *path, uint64_t offset, const void *data, size_t len)
 	close(fd);
 }
 
-/* The definition in block.h, for a file that fits into memory. */
+/* The definition in disk_hash.h, for a file that fits into memory. */
 static void expect_hash(struct block *b, const char *path)
 {
 	enum { UNIT = 1 << 20 };
@@ -380,7 +381,7 @@ START_TEST(hash_is_that_of_the_content)
 	put(other, size - 400, zeros, 400);
 	b = open_ok(path, BLOCK_RW);
 	c = open_ok(other, BLOCK_SNAPSHOT);
-	ck_assert(block_hash(b, first, progressed, &last, &err));
+	ck_assert(disk_hash(b, first, progressed, &last, &err));
 	ck_assert_uint_gt(last, 100 * MIB);
 	expect_hash(b, path);
 	hash_ok(c, second);
@@ -415,7 +416,7 @@ START_TEST(hash_of_one_that_shrinks)
 	struct block *b = open_ok(image(path, "disk", 9000), BLOCK_RO);
 
 	ck_assert_int_eq(truncate(path, 512), 0);
-	ck_assert(!block_hash(b, hash, NULL, NULL, &err));
+	ck_assert(!disk_hash(b, hash, NULL, NULL, &err));
 	ck_assert(strstr(err.text, path) == err.text);
 	block_close(b);
 }

@@ -289,6 +289,21 @@ static void pio_read(struct world *w)
 	}
 	run(w);
 	status(w);
+	feature(w, 0x03, 0x22);
+	out(w, 0x1f2, 9, 1); /* 4 heads, 9 sectors */
+	out(w, 0x1f6, 0xa3, 1);
+	out(w, 0x1f7, 0x91, 1);
+	run(w);
+	out(w, 0x1f6, 0xa2, 1); /* cylinder 3, head 2, sector 4 */
+	out(w, 0x1f2, 1, 1);
+	out(w, 0x1f3, 4, 1);
+	out(w, 0x1f4, 3, 1);
+	out(w, 0x1f5, 0, 1);
+	out(w, 0x1f7, 0x20, 1);
+	run(w);
+	for (unsigned i = 0; i < 256; i++)
+		in(w, 0x1f0, 2);
+	status(w);
 	out(w, 0x1f7, 0xec, 1); /* IDENTIFY says what was set */
 	run(w);
 	for (unsigned i = 0; i < 256; i++)
@@ -340,9 +355,9 @@ static void dma(struct world *w)
 	/* In, more than one burst of it, from an image that the host has to read. */
 	for (unsigned i = 0; i < 4; i++) {
 		poke(w, TABLE + i * 8, BUFFER + i % 2 * 0x10000);
-		poke(w, TABLE + i * 8 + 4, i == 3 ? 0x80000000 : 0);
+		poke(w, TABLE + i * 8 + 4, i ? 0 : 0x9000); /* not where the drive's buffers end */
 	}
-	poke(w, TABLE + 28, 0x80009000); /* 0x39000 bytes in all */
+	poke(w, TABLE + 28, 0x80010000);
 	cold(w, HDA);
 	lba(w, 90, 0x39000 / 512 & 0xff, 0xc8);
 	bm_start(w, 8);

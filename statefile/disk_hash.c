@@ -1,12 +1,12 @@
-/* What a disk holds, as a number: see block_hash() in block.h.
+/* What a disk holds, as a number: see disk_hash.h.
  *
  * A disk may be larger than memory and the same one may be asked for again and again
  * (a machine that is saved every minute), so the hashes of its MiB-sized units are
- * kept; a write forgets those it touches. Holes are skipped by way of SEEK_DATA. The
- * rest is read by a few threads: one core does not keep up with a page cache, and a
- * disk likes more than one request at a time.
+ * kept with the disk; a write forgets those it touches. Holes are skipped by way of
+ * SEEK_DATA. The rest is read by a few threads: one core does not keep up with a page
+ * cache, and a disk likes more than one request at a time.
  */
-#include "core/block_priv.h"
+#include "statefile/disk_hash.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -22,16 +22,10 @@
 enum { UNIT_UNKNOWN, UNIT_ZERO, UNIT_DATA };
 enum { THREADS_MAX = 4, UNITS_A_THREAD = 64 };
 
-struct block_hash_cache {
-	uint64_t units;
-	uint8_t *state;
-	XXH128_hash_t *hash; /* of UNIT_DATA */
-};
-
 /* One computation, by several threads. */
 struct job {
 	struct block *b;
-	struct block_hash_cache *h;
+	struct block_notes *h;
 	uint64_t next;     /* atomic: the first unit nobody has looked at */
 	uint64_t done;     /* atomic: units */
 	int error;         /* atomic: errno of whoever failed */
@@ -40,61 +34,27 @@ struct job {
 
 static uint64_t unit_of(uint64_t offset)
 {
-	return offset / BLOCK_HASH_UNIT;
-}
-
-void block_hash_forget(struct block *b, uint64_t offset, uint64_t len)
-{
-	struct block_hash_cache *h = b->hash;
-
-	if (!h || !len)
-		return;
-	for (uint64_t u = unit_of(offset); u <= unit_of(offset + len - 1) && u < h->units; u++)
-		h->state[u] = UNIT_UNKNOWN;
-}
-
-void block_hash_destroy(struct block_hash_cache *h)
-{
-	if (!h)
-		return;
-	free(h->state);
-	free(h->hash);
-	free(h);
-}
-
-static struct block_hash_cache *cache_create(const struct block *b)
-{
-	struct block_hash_cache *h = calloc(1, sizeof(*h));
-
-	if (!h)
-		return NULL;
-	h->units = unit_of(b->sectors * BLOCK_SECTOR + BLOCK_HASH_UNIT - 1);
-	h->state = calloc(h->units, 1);
-	h->hash = calloc(h->units, sizeof(*h->hash)); /* the host provides what is used */
-	if (h->state && h->hash)
-		return h;
-	block_hash_destroy(h);
-	return NULL;
+	return offset / BLOCK_UNIT;
 }
 
 /* Units that lie in holes need no reading. Devices and some filesystems know none. */
-static void skip_holes(struct block *b, struct block_hash_cache *h)
+static void skip_holes(struct block *b, struct block_notes *h)
 {
 	uint64_t at = 0;
 
-	while (at < b->bytes) {
-		off_t data = lseek(b->fd, (off_t)at, SEEK_DATA), hole;
+	while (at < block_base_bytes(b)) {
+		off_t data = lseek(block_base_fd(b), (off_t)at, SEEK_DATA), hole;
 		uint64_t first, end;
 
 		if (data < 0 && errno != ENXIO)
 			return;
-		first = unit_of(at + BLOCK_HASH_UNIT - 1);
+		first = unit_of(at + BLOCK_UNIT - 1);
 		end = data < 0 ? h->units : unit_of((uint64_t)data);
 		for (uint64_t u = first; u < end; u++)
-			h->state[u] = UNIT_ZERO;
+			h->mark[u] = UNIT_ZERO;
 		if (data < 0)
 			return;
-		hole = lseek(b->fd, data, SEEK_HOLE);
+		hole = lseek(block_base_fd(b), data, SEEK_HOLE);
 		if (hole <= data)
 			return;
 		at = (uint64_t)hole;
@@ -104,11 +64,11 @@ static void skip_holes(struct block *b, struct block_hash_cache *h)
 /* Reads a unit, padded with zeros. */
 static int read_unit(const struct block *b, uint8_t *buf, uint64_t u)
 {
-	uint64_t offset = u * BLOCK_HASH_UNIT;
-	size_t inside = MIN(b->bytes - offset, (uint64_t)BLOCK_HASH_UNIT), done = 0;
+	uint64_t offset = u * BLOCK_UNIT;
+	size_t inside = MIN(block_base_bytes(b) - offset, (uint64_t)BLOCK_UNIT), done = 0;
 
 	while (done < inside) {
-		ssize_t n = pread(b->fd, buf + done, inside - done, (off_t)(offset + done));
+		ssize_t n = pread(block_base_fd(b), buf + done, inside - done, (off_t)(offset + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -116,14 +76,14 @@ static int read_unit(const struct block *b, uint8_t *buf, uint64_t u)
 			return n ? errno : EIO;
 		done += (size_t)n;
 	}
-	memset(buf + inside, 0, BLOCK_HASH_UNIT - inside);
+	memset(buf + inside, 0, BLOCK_UNIT - inside);
 	return 0;
 }
 
 /* The next unit that is to be computed; false when there is none left. */
 static bool compute_one(struct job *j, uint8_t *buf)
 {
-	struct block_hash_cache *h = j->h;
+	struct block_notes *h = j->h;
 	uint64_t u;
 	int error;
 
@@ -131,17 +91,20 @@ static bool compute_one(struct job *j, uint8_t *buf)
 		u = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED);
 		if (u >= h->units || __atomic_load_n(&j->error, __ATOMIC_RELAXED))
 			return false;
-	} while (h->state[u] != UNIT_UNKNOWN);
+	} while (h->mark[u] != UNIT_UNKNOWN);
 	error = read_unit(j->b, buf, u);
 	if (error) {
 		__atomic_store_n(&j->error, error, __ATOMIC_RELAXED);
 		return false;
 	}
-	if (!buf[0] && !memcmp(buf, buf + 1, BLOCK_HASH_UNIT - 1)) {
-		h->state[u] = UNIT_ZERO;
+	if (!buf[0] && !memcmp(buf, buf + 1, BLOCK_UNIT - 1)) {
+		h->mark[u] = UNIT_ZERO;
 	} else {
-		h->hash[u] = XXH3_128bits(buf, BLOCK_HASH_UNIT);
-		h->state[u] = UNIT_DATA;
+		XXH128_canonical_t canonical;
+
+		XXH128_canonicalFromHash(&canonical, XXH3_128bits(buf, BLOCK_UNIT));
+		memcpy(h->note[u], &canonical, BLOCK_NOTE);
+		h->mark[u] = UNIT_DATA;
 	}
 	__atomic_fetch_add(&j->done, 1, __ATOMIC_RELAXED);
 	return true;
@@ -149,7 +112,7 @@ static bool compute_one(struct job *j, uint8_t *buf)
 
 static void *helper(void *opaque)
 {
-	uint8_t *buf = malloc(BLOCK_HASH_UNIT);
+	uint8_t *buf = malloc(BLOCK_UNIT);
 
 	while (buf && compute_one(opaque, buf))
 		;
@@ -167,7 +130,7 @@ static unsigned helpers_wanted(uint64_t units)
 static int compute(struct job *j, void (*step)(void *opaque, uint64_t done, uint64_t total),
 		   void *opaque)
 {
-	uint8_t *buf = malloc(BLOCK_HASH_UNIT);
+	uint8_t *buf = malloc(BLOCK_UNIT);
 	pthread_t thread[THREADS_MAX];
 	unsigned wanted = helpers_wanted(j->total), n = 0;
 	sigset_t all, old;
@@ -182,8 +145,8 @@ static int compute(struct job *j, void (*step)(void *opaque, uint64_t done, uint
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	while (compute_one(j, buf)) {
 		if (step)
-			step(opaque, __atomic_load_n(&j->done, __ATOMIC_RELAXED) * BLOCK_HASH_UNIT,
-			     j->total * BLOCK_HASH_UNIT);
+			step(opaque, __atomic_load_n(&j->done, __ATOMIC_RELAXED) * BLOCK_UNIT,
+			     j->total * BLOCK_UNIT);
 	}
 	while (n)
 		pthread_join(thread[--n], NULL);
@@ -191,28 +154,27 @@ static int compute(struct job *j, void (*step)(void *opaque, uint64_t done, uint
 	return j->error;
 }
 
-static void fold(const struct block_hash_cache *h, uint8_t hash[BLOCK_HASH_SIZE])
+static void fold(const struct block_notes *h, uint8_t hash[DISK_HASH_SIZE])
 {
 	XXH3_state_t state;
 	XXH128_canonical_t canonical;
 	uint8_t number[8];
 
-	_Static_assert(sizeof(canonical) == BLOCK_HASH_SIZE, "128 bits");
+	_Static_assert(sizeof(canonical) == DISK_HASH_SIZE, "128 bits");
 	XXH3_INITSTATE(&state);
 	XXH3_128bits_reset(&state);
 	for (uint64_t u = 0; u < h->units; u++) {
-		if (h->state[u] != UNIT_DATA)
+		if (h->mark[u] != UNIT_DATA)
 			continue;
 		store_le64(number, u);
 		XXH3_128bits_update(&state, number, sizeof(number));
-		XXH128_canonicalFromHash(&canonical, h->hash[u]);
-		XXH3_128bits_update(&state, &canonical, sizeof(canonical));
+		XXH3_128bits_update(&state, h->note[u], BLOCK_NOTE);
 	}
 	XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(&state));
-	memcpy(hash, &canonical, BLOCK_HASH_SIZE);
+	memcpy(hash, &canonical, DISK_HASH_SIZE);
 }
 
-bool block_hash(struct block *b, uint8_t hash[BLOCK_HASH_SIZE],
+bool disk_hash(struct block *b, uint8_t hash[DISK_HASH_SIZE],
 		void (*step)(void *opaque, uint64_t done, uint64_t total), void *opaque,
 		struct error *err)
 {
@@ -220,23 +182,20 @@ bool block_hash(struct block *b, uint8_t hash[BLOCK_HASH_SIZE],
 	int ret = -block_flush(b);
 
 	if (ret) {
-		error_set(err, "%s: cannot be flushed: %s", b->path, strerror(ret));
+		error_set(err, "%s: cannot be flushed: %s", block_path(b), strerror(ret));
 		return false;
 	}
-	if (!b->hash) {
-		b->hash = cache_create(b);
-		if (!b->hash) {
-			error_set(err, "%s: out of memory", b->path);
-			return false;
-		}
+	j.h = block_notes(b);
+	if (!j.h) {
+		error_set(err, "%s: out of memory", block_path(b));
+		return false;
 	}
-	j.h = b->hash;
 	skip_holes(b, j.h);
 	for (uint64_t u = 0; u < j.h->units; u++)
-		j.total += j.h->state[u] == UNIT_UNKNOWN;
+		j.total += j.h->mark[u] == UNIT_UNKNOWN;
 	ret = j.total ? compute(&j, step, opaque) : 0;
 	if (ret) {
-		error_set(err, "%s: cannot be read: %s", b->path, strerror(ret));
+		error_set(err, "%s: cannot be read: %s", block_path(b), strerror(ret));
 		return false;
 	}
 	fold(j.h, hash);
