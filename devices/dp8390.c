@@ -223,6 +223,14 @@ size_t dp8390_write_block(struct dp8390 *c, unsigned offset, unsigned size, cons
 
 /* ---- registers ---- */
 
+/* What others may know the guest by; half-written and silly addresses included only
+ * if they could be a station's. */
+static void report_mac(struct dp8390 *c)
+{
+	if (c->nic.port && net_mac_is_station(c->par))
+		memcpy(c->nic.port->guest_mac, c->par, NET_MAC_SIZE);
+}
+
 static void write_cr(struct dp8390 *c, uint8_t v)
 {
 	unsigned rd = (v & CR_RD) >> CR_RD_SHIFT;
@@ -248,8 +256,10 @@ static void write_cr(struct dp8390 *c, uint8_t v)
 		dp8390_transmit(c);
 	}
 	dp8390_update_irq(c);
-	if (dp8390_started(c) != before)
+	if (dp8390_started(c) != before) {
+		report_mac(c);
 		dp8390_tell_readable(c);
+	}
 }
 
 static void write_bnry(struct dp8390 *c, uint8_t v)
@@ -260,14 +270,6 @@ static void write_bnry(struct dp8390 *c, uint8_t v)
 	if (dp8390_started(c))
 		c->isr &= ~ISR_RST;
 	dp8390_tell_readable(c);
-}
-
-/* What others may know the guest by; half-written and silly addresses included only
- * if they could be a station's. */
-static void report_mac(struct dp8390 *c)
-{
-	if (c->nic.port && net_mac_is_station(c->par))
-		memcpy(c->nic.port->guest_mac, c->par, NET_MAC_SIZE);
 }
 
 static uint8_t read_cntr(struct dp8390 *c, unsigned n)
@@ -351,7 +353,9 @@ static void write_page1(struct dp8390 *c, unsigned reg, uint8_t v)
 {
 	if (reg <= PAR5) {
 		c->par[reg - PAR0] = v;
-		report_mac(c);
+		/* Drivers write from PAR0 up: what is there before the last is half of an address. */
+		if (reg == PAR5 || dp8390_started(c))
+			report_mac(c);
 	} else if (reg == CURR) {
 		c->curr = v;
 		dp8390_tell_readable(c);
@@ -610,7 +614,8 @@ bool dp8390_check(const struct dp8390 *c, const char **field)
 
 void dp8390_loaded(struct dp8390 *c)
 {
-	report_mac(c);
+	if (dp8390_started(c))
+		report_mac(c);
 	dp8390_update_irq(c);
 	timer_disarm(&c->resume);
 	if (c->cr & CR_TXP)

@@ -104,8 +104,10 @@ START_TEST(guest_mac_is_reported)
 {
 	ck_assert_mem_eq(port.guest_mac, mac, 6); /* the PROM's, before any driver */
 	reg(0, 0x61);
-	for (unsigned i = 0; i < 6; i++)
+	for (unsigned i = 0; i < 6; i++) {
+		ck_assert_mem_eq(port.guest_mac, mac, 6); /* never half of an address */
 		reg(1 + i, other[i]);
+	}
 	ck_assert_mem_eq(port.guest_mac, other, 6);
 }
 END_TEST
