@@ -6,8 +6,10 @@ asked in the guests. The guests' servers are the relay's gateway and the host be
 import calendar
 import collections
 import concurrent.futures
+import fcntl
 import json
 import os
+import pty
 import re
 import select
 import signal
@@ -15,6 +17,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 from pathlib import Path
@@ -28,6 +31,12 @@ GUEST_IP, GATEWAY = "10.0.2.50", "10.0.2.2"
 GUEST_MAC = "52:54:00:12:34:56"
 RELOAD = (f"ifconfig eth0 down; rmmod ne2k-pci && insmod /lib/modules/ne2k-pci.ko && "
           f"ifconfig eth0 {GUEST_IP} netmask 255.255.255.0 up")
+
+
+def pss(pid):
+    """KiB of a process, pages it shares with n - 1 others counted as an nth."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1])
 
 
 def save(pid, image):
@@ -67,7 +76,7 @@ class SerialGuest(Guest):
         self.socket.close()
 
 
-def base_image(program, engine, scratch, *args, memory=64, extra=()):
+def base_image(program, engine, scratch, *args, memory=64, extra=(), before=None):
     """A guest with a configured card, saved; returns the image."""
     image = scratch / "base.state"
     guest = Guest(program, "--engine", engine, "-m", memory, "-nographic", "-no-reboot",
@@ -77,6 +86,8 @@ def base_image(program, engine, scratch, *args, memory=64, extra=()):
         ready(guest, engine)
         address(guest, GUEST_IP)
         ping(guest, GATEWAY, count=1)
+        if before:
+            before(guest)
         save(guest.process.pid, image)
     return image
 
@@ -138,11 +149,7 @@ class Clones:
 
     def pss(self):
         """KiB of all, shared pages counted once."""
-        total = 0
-        for pid in self.pids.values():
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            total += int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1])
-        return total
+        return sum(pss(pid) for pid in self.pids.values())
 
     def end(self, sig=signal.SIGINT, code=0):
         self.process.send_signal(sig)
@@ -412,4 +419,125 @@ def identity(program, engine):
                         raise Failure("hwclock -s did not set the clock right")
 
 
-SCENARIOS = {"clones": clones, "identity": identity}
+# ---- the command ----
+
+def refused(program, message, *args):
+    done = subprocess.run([str(program), "clone", *map(str, args)], capture_output=True, text=True,
+                          timeout=30)
+    if done.returncode != 2 or done.stderr.count("\n") != 1 or done.stdout or \
+            not re.search(message, done.stderr):
+        raise Failure(f"clone {args}: {done.returncode}, {done.stderr!r} {done.stdout!r}, "
+                      f"expected 2 and {message!r}")
+
+
+def alive(pids):
+    return [pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and
+            Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"]
+
+
+def table(program, image):
+    """On a terminal the table is drawn over itself; everything fits the window."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 100, 0, 0))
+    process = subprocess.Popen([str(program), "clone", str(image), "-n", "5", "--name", "t"],
+                               stdout=slave, stdin=slave, stderr=slave)
+    os.close(slave)
+    text, deadline = b"", time.monotonic() + 30
+    while text.count(b"INSTANCE") < 3 or b"running" not in text:
+        if time.monotonic() > deadline:
+            raise Failure(f"no table: {text!r}")
+        if select.select([master], [], [], 1)[0]:
+            text += os.read(master, 65536)
+    process.terminate()
+    while True:
+        try:
+            text += os.read(master, 65536)
+        except OSError:
+            break
+    if process.wait(10) != 0 or b"5 of 5 machines ended well" not in text:
+        raise Failure(f"{process.returncode} {text!r}")
+    # Header, three of the machines, the rest in a line: five rows up to draw it again.
+    if b"\x1b[5A" not in text or b"and 2 more: " not in text:
+        raise Failure(f"the table does not fit: {text!r}")
+
+
+def memory(program, engine):
+    """Twenty machines of 256 MiB that have just been started take less than two of the one
+    that was saved: they share its memory, and translate only the code they run."""
+    with scratch_dir() as scratch:
+        sizes = []
+        image = base_image(program, engine, scratch, "--net", "user:", memory=256,
+                           before=lambda guest: sizes.append(pss(guest.process.pid)))
+        stored = image.stat().st_blocks // 2
+        with Clones(program, image, scratch, "--engine", engine, "--net", "user:") as fleet:
+            with fleet.changed: # nobody has typed anything yet
+                fleet.changed.wait_for(lambda: len(fleet.macs) == COUNT, 60)
+            together = fleet.pss()
+            print(f"saved machine {sizes[0] / 1024:.1f} MiB, image {stored / 1024:.1f} MiB, "
+                  f"{COUNT} clones {together / 1024:.1f} MiB")
+            if together >= 2 * sizes[0]:
+                raise Failure(f"{COUNT} clones: {together} KiB, the saved one: {sizes[0]} KiB")
+            time.sleep(3)
+            print(f"after 3 s of their timers {fleet.pss() / 1024:.1f} MiB")
+            fleet.end()
+
+
+def command(program, engine):
+    """gannet clone itself: refusals, ends of all kinds, the table."""
+    with scratch_dir() as scratch:
+        image = base_image(program, engine, scratch, "--net", "user:")
+        damaged = scratch / "damaged"
+        data = bytearray(image.read_bytes())
+        for at in range(len(data) - 4096, 0, -4096): # of the last page that is no hole
+            if any(data[at:at + 64]):
+                data[at] ^= 1
+                break
+        damaged.write_bytes(data)
+        for message, *args in (
+                ("no state image", ), ("-n: the state image comes first", "-n", "3"),
+                ("-n 0: give a number from 1 to 400", image, "-n", "0"),
+                ("-n many: give a number", image, "-n", "many"), ("-n: needs a value", image, "-n"),
+                ("No such file", scratch / "absent"), ("damaged.*ram", damaged),
+                ("--mac preserve", image, "--mac", "preserve"),
+                ("--restore: clone says", image, "--restore", "x"),
+                ("--instance: clone says", image, "--instance=x"),
+                ("--save x: .*{}", image, "--save", "x"), ("--ip", image, "--ip", "auto:10.0.2.9"),
+                ("-serial unix:x: .*{}", image, "-serial", "unix:x"),
+                ("--nic wire=", image, "--nic", "wire=02:00:00:00:00:01")):
+            refused(program, message, *args)
+
+        # What machines refuse is said once, and they all fail.
+        done = subprocess.run([program, "clone", image, "-n", "3", "--net", "nonsense:"],
+                              capture_output=True, text=True, timeout=30)
+        if done.returncode != 1 or done.stdout.count("unknown") > 2 or \
+                "0 of 3 machines ended well" not in done.stdout:
+            raise Failure(f"{done.returncode} {done.stdout}")
+
+        def fleet(name):
+            return Clones(program, image, scratch, "--engine", engine, "--net", "user:", count=3,
+                          name=name)
+
+        with fleet("killed") as machines: # one of them is killed
+            machines.wait()
+            os.kill(machines.pids[2], signal.SIGKILL)
+            wait_for(lambda: any(e.get("signal") == 9 and e["number"] == 2
+                                 for e in machines.events), "the news of the end")
+            machines.guests[0].type("poweroff -f\n")
+            wait_for(lambda: any(e.get("code") == 0 and e["number"] == 1
+                                 for e in machines.events), "the end by poweroff")
+            machines.end(signal.SIGTERM, code=1)
+        with fleet("stuck") as machines: # one does not listen to SIGTERM
+            machines.wait()
+            os.kill(machines.pids[3], signal.SIGSTOP)
+            start = time.monotonic()
+            machines.end(signal.SIGINT, code=1)
+            if not 2.5 < time.monotonic() - start < 8 or alive(machines.pids.values()):
+                raise Failure("the stopped machine was not killed after three seconds")
+        with fleet("orphans") as machines: # the parent is killed
+            machines.wait()
+            machines.process.kill()
+            wait_for(lambda: not alive(machines.pids.values()), "the end of the orphans")
+        table(program, image)
+
+
+SCENARIOS = {"clones": clones, "clone-command": command, "clone-memory": memory, "identity": identity}
