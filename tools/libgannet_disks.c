@@ -121,7 +121,7 @@ static bool save_disk(struct block *b, struct image_writer *w, unsigned n,
 	snprintf(s.path, sizeof(s.path), "%s", whole ? whole : block_path(b));
 	free(whole);
 	if (!disk_hash(b, s.hash, progress ? progress->step : NULL,
-			progress ? progress->opaque : NULL, err)) {
+		       progress ? progress->opaque : NULL, err)) {
 		error_prefix(err, "disk");
 		return false;
 	}
