@@ -137,6 +137,7 @@ enum gannet_end {
 	GANNET_TRIPLE_FAULT, /* with no_reboot: see gannet_cpu_dump() */
 	GANNET_DEBUG_EXIT,   /* a write to isa-debug-exit: see gannet_exit_code() */
 	GANNET_QUIT,         /* gannet_quit(), or Ctrl-A x on the terminal */
+	GANNET_MEMORY_LOST,  /* the state image it was restored from was cut short meanwhile */
 };
 
 /** gannet_run - run the guest in the calling thread until the machine ends */

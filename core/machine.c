@@ -9,6 +9,7 @@
 #include "core/engine.h"
 #include "core/ioport.h"
 #include "core/loop.h"
+#include "core/machine_guard.h"
 #include "core/memory.h"
 #include "core/util.h"
 
@@ -168,6 +169,7 @@ enum machine_end machine_run(struct machine *m)
 {
 	struct cpu *cpu = m->cpu;
 
+	machine_guard_enter(m);
 	if (!m->paused)
 		loop_resume(m->loop);
 	while (m->end == MACHINE_RUNNING) {
@@ -176,6 +178,8 @@ enum machine_end machine_run(struct machine *m)
 		loop_run(m->loop);
 		if (__atomic_load_n(&m->quit_requested, __ATOMIC_SEQ_CST))
 			machine_end_with(m, MACHINE_QUIT, 0);
+		if (__atomic_load_n(&m->memory_lost, __ATOMIC_SEQ_CST))
+			machine_end_with(m, MACHINE_MEMORY_LOST, 0);
 		if (m->end != MACHINE_RUNNING)
 			break;
 		if (m->reset_requested) {
@@ -195,6 +199,7 @@ enum machine_end machine_run(struct machine *m)
 			m->engine->ops->run(m->engine);
 	}
 	loop_pause(m->loop);
+	machine_guard_leave();
 	return m->end;
 }
 

@@ -26,6 +26,7 @@ enum machine_end {
 	MACHINE_TRIPLE_FAULT, /* with no_reboot: the CPU state is still there to look at */
 	MACHINE_DEBUG_EXIT,   /* isa-debug-exit: exit_code holds (value << 1) | 1 */
 	MACHINE_QUIT,         /* machine_quit() was called */
+	MACHINE_MEMORY_LOST,  /* the image its memory is mapped from was cut short */
 };
 
 struct machine {
@@ -43,6 +44,7 @@ struct machine {
 	uint64_t tsc;
 	enum machine_end end;   /* vCPU thread only */
 	bool quit_requested;    /* atomic: set by machine_quit() from any thread */
+	bool memory_lost;       /* atomic: see machine_guard.h */
 	int exit_code;
 	uint64_t resets;        /* how often the machine was reset since creation */
 };

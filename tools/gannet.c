@@ -20,7 +20,7 @@
 #include "tools/state_tool.h"
 #include "tools/window.h"
 
-enum { EXIT_TRIPLE_FAULT = 1, EXIT_BAD_INPUT = 2 };
+enum { EXIT_TRIPLE_FAULT = 1, EXIT_MEMORY_LOST = 1, EXIT_BAD_INPUT = 2 };
 
 static int complain(const char *why)
 {
@@ -141,6 +141,9 @@ static int report(const struct gannet *g, enum gannet_end end)
 		fprintf(stderr, "gannet: triple fault: an exception while delivering a double fault\n%s",
 			state);
 		return EXIT_TRIPLE_FAULT;
+	case GANNET_MEMORY_LOST:
+		fprintf(stderr, "gannet: the state image was cut short while the machine ran from it; its memory is lost\n");
+		return EXIT_MEMORY_LOST;
 	case GANNET_DEBUG_EXIT:
 		return gannet_exit_code(g);
 	case GANNET_POWEROFF:

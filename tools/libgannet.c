@@ -472,6 +472,7 @@ enum gannet_end gannet_run(struct gannet *g)
 	case MACHINE_RESET_STOP: return GANNET_RESET;
 	case MACHINE_TRIPLE_FAULT: return GANNET_TRIPLE_FAULT;
 	case MACHINE_DEBUG_EXIT: return GANNET_DEBUG_EXIT;
+	case MACHINE_MEMORY_LOST: return GANNET_MEMORY_LOST;
 	case MACHINE_QUIT: case MACHINE_RUNNING: break;
 	}
 	return GANNET_QUIT;
