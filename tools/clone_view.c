@@ -92,7 +92,7 @@ static void settle_repeats(struct clone_view *v)
 {
 	if (v->repeats) {
 		clear(v);
-		printf("(and %u others say the same)\n", v->repeats);
+		printf("(the same from %u more)\n", v->repeats);
 	}
 	v->repeats = 0;
 	v->last[0] = '\0';
