@@ -13,14 +13,18 @@
  * nearest deadline gets nearer: one that goes away costs one idle wake-up. Its
  * events are edge triggered, so nobody has to read it.
  *
- * A sleeping vCPU waits on `state` itself, with its own time-out, and switches
- * the timerfd off: a timer that ends a HLT wakes one thread, not two.
+ * A sleeping vCPU does without the poller: it waits for the descriptors, a timerfd of
+ * its own and an eventfd for kicks, and takes descriptors and deadline away from the
+ * poller meanwhile. So what ends a HLT wakes one thread, not two: on a machine whose
+ * cores sleep, each thread that is woken costs more than all else that a frame needs.
+ * (A time-out of ppoll() would be late by a thousandth of it, a timerfd is not.)
  */
 #include "core/loop.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -78,13 +82,14 @@ struct loop {
 	void *kick_opaque;
 
 	uint32_t state;         /* futex; STATE_* */
-	uint32_t sleeping;      /* the vCPU thread waits on `state` */
+	uint32_t sleeping;      /* the vCPU thread waits; wake_fd wakes it */
 	uint32_t poller_waits;  /* the poller does */
 	uint32_t stop;
 
 	int fds;                /* inner epoll set: watches */
 	int outer;              /* what the poller waits on */
 	int timer_fd, event_fd;
+	int sleep_fd, wake_fd;  /* a sleeping vCPU's timerfd and eventfd */
 	pthread_t poller;
 	bool poller_started;
 
@@ -96,6 +101,7 @@ struct loop {
 	bool running;
 	int64_t fire_now;
 	int64_t armed;          /* deadline the timerfd stands at; NEVER if none */
+	int64_t sleep_armed;    /* the same of sleep_fd, in host time */
 	bool paused;
 	int64_t clock;          /* guest clock while paused, else host clock minus it */
 	struct watch *watches, *dead;
@@ -136,12 +142,25 @@ static void futex_wake(uint32_t *word)
 
 /* ---- the poller thread ---- */
 
-static void loop_notify(struct loop *loop, uint32_t bits)
+static void event_raise(int fd)
 {
+	uint64_t one = 1;
+	ssize_t n = write(fd, &one, sizeof(one));
+
+	(void)n; /* cannot fail short of 2^64 of them */
+}
+
+/* Returns whether the vCPU was asleep: then it has been woken and will look. */
+static bool loop_notify(struct loop *loop, uint32_t bits)
+{
+	bool asleep;
+
 	__atomic_fetch_or(&loop->state, bits | STATE_PENDING, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&loop->sleeping, __ATOMIC_SEQ_CST))
-		futex_wake(&loop->state);
+	asleep = __atomic_load_n(&loop->sleeping, __ATOMIC_SEQ_CST);
+	if (asleep)
+		event_raise(loop->wake_fd);
 	loop->kick(loop->kick_opaque);
+	return asleep;
 }
 
 static void poller_wait_served(struct loop *loop)
@@ -228,13 +247,16 @@ struct loop *loop_create(void (*kick)(void *opaque), void *opaque,
 	loop->kick_opaque = opaque;
 	loop->paused = true;
 	loop->armed = NEVER;
+	loop->sleep_armed = NEVER;
 	pthread_mutex_init(&loop->post_lock, NULL);
 	loop->fds = epoll_create1(EPOLL_CLOEXEC);
 	loop->outer = epoll_create1(EPOLL_CLOEXEC);
 	loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	loop->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	loop->sleep_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (loop->fds < 0 || loop->outer < 0 || loop->timer_fd < 0 ||
-	    loop->event_fd < 0 || !outer_add(loop, loop->fds, EPOLLIN) ||
+	    loop->event_fd < 0 || loop->sleep_fd < 0 || loop->wake_fd < 0 || !outer_add(loop, loop->fds, EPOLLIN) ||
 	    !outer_add(loop, loop->timer_fd, EPOLLIN | EPOLLET) ||
 	    !outer_add(loop, loop->event_fd, EPOLLIN | EPOLLET)) {
 		error_set(err, "cannot set up the event loop: %s", strerror(errno));
@@ -248,14 +270,6 @@ fail:
 	return NULL;
 }
 
-static void poke_poller(struct loop *loop)
-{
-	uint64_t one = 1;
-	ssize_t n = write(loop->event_fd, &one, sizeof(one));
-
-	(void)n; /* cannot fail short of 2^64 pokes */
-}
-
 void loop_destroy(struct loop *loop)
 {
 	if (!loop)
@@ -265,7 +279,7 @@ void loop_destroy(struct loop *loop)
 		/* Changes the word the poller may be about to sleep on. */
 		__atomic_fetch_xor(&loop->state, STATE_FDS, __ATOMIC_SEQ_CST);
 		futex_wake(&loop->state);
-		poke_poller(loop);
+		event_raise(loop->event_fd);
 		pthread_join(loop->poller, NULL);
 	}
 	while (loop->watches) {
@@ -294,6 +308,10 @@ void loop_destroy(struct loop *loop)
 		close(loop->timer_fd);
 	if (loop->event_fd >= 0)
 		close(loop->event_fd);
+	if (loop->sleep_fd >= 0)
+		close(loop->sleep_fd);
+	if (loop->wake_fd >= 0)
+		close(loop->wake_fd);
 	pthread_mutex_destroy(&loop->post_lock);
 	free(loop);
 }
@@ -305,20 +323,31 @@ int64_t loop_now(const struct loop *loop)
 	return loop->paused ? loop->clock : host_now() - loop->clock;
 }
 
-static void poller_arm(struct loop *loop, int64_t deadline)
+/* @host in host time; NEVER switches it off. */
+static void timer_fd_set(int fd, int64_t host)
 {
 	struct itimerspec its = { 0 };
 
-	loop->armed = deadline;
-	if (deadline != NEVER) {
-		int64_t host;
-
-		if (__builtin_add_overflow(deadline, loop->clock, &host))
-			host = NEVER;
-		/* Zero would disarm; the past means now. */
+	/* Zero would disarm; the past means now. */
+	if (host != NEVER)
 		its.it_value = to_timespec(MAX(host, 1));
-	}
-	timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+	timerfd_settime(fd, TFD_TIMER_ABSTIME, &its, NULL);
+}
+
+/* A deadline of the guest's clock, which runs, in host time. */
+static int64_t to_host(const struct loop *loop, int64_t deadline)
+{
+	int64_t host;
+
+	if (deadline == NEVER || __builtin_add_overflow(deadline, loop->clock, &host))
+		return NEVER;
+	return host;
+}
+
+static void poller_arm(struct loop *loop, int64_t deadline)
+{
+	loop->armed = deadline;
+	timer_fd_set(loop->timer_fd, to_host(loop, deadline));
 }
 
 /* Make the poller wake for the nearest deadline, unless it will anyway. What is
@@ -549,10 +578,9 @@ void loop_kick(struct loop *loop)
 {
 	uint32_t old = __atomic_load_n(&loop->state, __ATOMIC_SEQ_CST);
 
-	loop_notify(loop, 0);
 	/* The poller repeats a kick that got lost; once per loop_run() is enough. */
-	if (!(old & STATE_PENDING))
-		poke_poller(loop);
+	if (!loop_notify(loop, 0) && !(old & STATE_PENDING))
+		event_raise(loop->event_fd);
 }
 
 /* ---- descriptors ---- */
@@ -698,22 +726,55 @@ void loop_run(struct loop *loop)
 	}
 }
 
+/* Whether the poller looks after the descriptors. Switching it on when some are ready
+ * already wakes it. */
+static void poller_watch(struct loop *loop, bool on)
+{
+	struct epoll_event ev = { .events = on ? EPOLLIN : 0, .data.fd = loop->fds };
+
+	epoll_ctl(loop->outer, EPOLL_CTL_MOD, loop->fds, &ev);
+}
+
+/* Sleep until descriptors are ready, the deadline (host time) or a kick. */
+static void sleep_until(struct loop *loop, int64_t deadline)
+{
+	struct pollfd p[] = {
+		{ loop->fds, POLLIN, 0 }, { loop->sleep_fd, POLLIN, 0 }, { loop->wake_fd, POLLIN, 0 },
+	};
+
+	if (deadline != loop->sleep_armed) {
+		loop->sleep_armed = deadline;
+		timer_fd_set(loop->sleep_fd, deadline);
+	}
+	if (poll(p, ARRAY_SIZE(p), -1) <= 0)
+		return;
+	if (p[0].revents)
+		__atomic_fetch_or(&loop->state, STATE_PENDING | STATE_FDS, __ATOMIC_SEQ_CST);
+	if (p[2].revents) {
+		uint64_t kicks;
+		ssize_t n = read(loop->wake_fd, &kicks, sizeof(kicks));
+
+		(void)n; /* the value says nothing */
+	}
+}
+
 void loop_wait(struct loop *loop)
 {
 	int64_t until = NEVER;
 
-	if (!loop->paused && loop->heap.count &&
-	    __builtin_add_overflow(loop->heap.item[0]->deadline, loop->clock, &until))
-		until = NEVER;
+	if (!loop->paused && loop->heap.count)
+		until = to_host(loop, loop->heap.item[0]->deadline);
 	if (loop->armed != NEVER)
 		poller_arm(loop, NEVER);
+	poller_watch(loop, false);
 	__atomic_store_n(&loop->sleeping, 1, __ATOMIC_SEQ_CST);
 	while (!__atomic_load_n(&loop->state, __ATOMIC_SEQ_CST)) {
 		if (until != NEVER && host_now() >= until)
 			break;
-		futex_wait(&loop->state, 0, until);
+		sleep_until(loop, until);
 	}
 	__atomic_store_n(&loop->sleeping, 0, __ATOMIC_SEQ_CST);
 	loop_run(loop);
+	poller_watch(loop, true);
 	poller_rearm(loop);
 }
