@@ -6,7 +6,7 @@
  * wants Linux key codes.
  *
  * SDL is loaded when a window is asked for, not linked: it brings some fifty libraries
- * along, whose loading would be half of the time in which a restored machine runs again.
+ * along, whose loading takes as long as all else that a process does before main().
  */
 #include "tools/window.h"
 
