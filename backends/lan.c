@@ -88,10 +88,10 @@ static void lan_fire(void *opaque)
 }
 
 bool lan_init(struct lan *lan, struct net_port *port, struct lan_table *table, bool *busy,
-	      unsigned self, bool carrier, struct error *err)
+	      unsigned self, const struct lan_options *o, struct error *err)
 {
 	*lan = (struct lan){
-		.port = port, .table = table, .busy = busy, .self = self, .carrier = carrier,
+		.port = port, .table = table, .busy = busy, .self = self, .carrier = o->carrier,
 		.counter = {
 			[LAN_NO_PEER] = { "drop.no-peer", 0 },
 			[LAN_STALLED] = { "drop.peer-stalled", 0 },
@@ -109,8 +109,16 @@ bool lan_init(struct lan *lan, struct net_port *port, struct lan_table *table, b
 	lan->held = frame_queue_create(HELD_BYTES, err);
 	if (!lan->held)
 		return false;
+	if (o->impair.wanted) {
+		lan->impair = impair_create(port->loop, &o->impair, err);
+		if (!lan->impair) {
+			lan_finish(lan);
+			return false;
+		}
+		net_port_add_stage(port, lan->impair);
+	}
 	/* A port's carrier is up when it gets its backend: say otherwise after that. */
-	if (carrier)
+	if (o->carrier)
 		timer_arm(&lan->timer, loop_now(port->loop));
 	return true;
 }
@@ -118,6 +126,10 @@ bool lan_init(struct lan *lan, struct net_port *port, struct lan_table *table, b
 void lan_finish(struct lan *lan)
 {
 	timer_disarm(&lan->timer);
+	/* By what we were given, not by name: the port's next backend may have put in its own. */
+	if (lan->impair)
+		net_port_remove_stage(lan->port, lan->impair);
+	lan->impair = NULL;
 	frame_queue_destroy(lan->held);
 	lan->held = NULL;
 }

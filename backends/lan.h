@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "backends/backend.h"
+#include "backends/impair.h"
 #include "core/frame_queue.h"
 #include "core/loop.h"
 #include "core/net.h"
@@ -56,8 +57,15 @@ enum {
 	LAN_COUNTERS,
 };
 
+/* What a URL asks of either kind. */
+struct lan_options {
+	bool carrier;              /* tell the card when nobody is there */
+	struct impair_config impair;
+};
+
 struct lan {
 	struct net_port *port;     /* borrowed */
+	struct net_stage *impair;  /* ours, the port has it; NULL: none */
 	struct lan_table *table;   /* borrowed */
 	bool *busy;                /* borrowed: frames are being handed over right now */
 	unsigned self;             /* this card's own number */
@@ -72,9 +80,10 @@ struct lan {
 	struct net_counter counter[LAN_COUNTERS];
 };
 
-/** lan_init - nobody there yet */
+/** lan_init - nobody there yet; puts a stage into the port if frames are to be impaired */
 bool lan_init(struct lan *lan, struct net_port *port, struct lan_table *table, bool *busy,
-	      unsigned self, bool carrier, struct error *err);
+	      unsigned self, const struct lan_options *o, struct error *err);
+/** lan_finish - takes that stage out again */
 void lan_finish(struct lan *lan);
 
 void lan_add(struct lan *lan, unsigned member, struct lan_peer *peer);
@@ -92,6 +101,6 @@ void lan_status(const struct lan *lan, const char *what, char *text, size_t size
 
 /** loopback_shared_open - loopback:NAME; the body of @url is checked here */
 struct net_backend *loopback_shared_open(struct net_port *port, struct backend_url *url,
-					 bool carrier, struct error *err);
+					 const struct lan_options *o, struct error *err);
 
 #endif

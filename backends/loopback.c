@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 #include "backends/backend.h"
-#include "backends/impair.h"
 #include "backends/lan.h"
 #include "core/util.h"
 
@@ -76,7 +75,6 @@ static void station_close(struct net_backend *b)
 {
 	struct station *s = station_of(b);
 	struct net_switch *sw = s->sw;
-	struct net_stage *impair = net_port_find_stage(b->port, "impair");
 
 	sw->station[s->lan.self] = NULL;
 	sw->count--;
@@ -89,8 +87,6 @@ static void station_close(struct net_backend *b)
 		s->env->lan = NULL;
 		free(sw);
 	}
-	if (impair)
-		net_port_remove_stage(b->port, impair);
 	lan_finish(&s->lan);
 	free(s);
 }
@@ -113,7 +109,7 @@ static void introduce(struct net_switch *sw, struct station *s)
 }
 
 static struct net_backend *station_open(struct backend_env *env, struct net_port *port,
-					bool carrier, struct error *err)
+					const struct lan_options *o, struct error *err)
 {
 	struct net_switch *sw = env->lan ? env->lan : calloc(1, sizeof(*sw));
 	struct station *s = calloc(1, sizeof(*s));
@@ -126,7 +122,7 @@ static struct net_backend *station_open(struct backend_env *env, struct net_port
 	} else if (self == LAN_MEMBERS) {
 		error_set(err, "%d cards are on it already; give the others loopback:NAME",
 			  LAN_MEMBERS);
-	} else if (lan_init(&s->lan, port, &sw->table, &sw->busy, self, carrier, err)) {
+	} else if (lan_init(&s->lan, port, &sw->table, &sw->busy, self, o, err)) {
 		s->base = (struct net_backend){ &station_ops, port,
 						{ s->lan.counter, LAN_COUNTERS } };
 		s->peer = (struct lan_peer){ station_take, -1, false };
@@ -145,22 +141,10 @@ static struct net_backend *station_open(struct backend_env *env, struct net_port
 struct net_backend *loopback_open(struct backend_env *env, struct net_port *port,
 				  struct backend_url *url, struct error *err)
 {
-	struct impair_config config;
-	struct net_stage *impair;
-	struct net_backend *b;
-	bool carrier = false;
+	struct lan_options o = { .carrier = false };
 
-	if (!url_bool(url, "carrier", &carrier, err) || !impair_parse(url, &config, err))
+	if (!url_bool(url, "carrier", &o.carrier, err) || !impair_parse(url, &o.impair, err))
 		return NULL;
-	b = url->body[0] ? loopback_shared_open(port, url, carrier, err)
-			 : station_open(env, port, carrier, err);
-	if (!b || !config.wanted)
-		return b;
-	impair = impair_create(port->loop, &config, err);
-	if (!impair) {
-		b->ops->close(b);
-		return NULL;
-	}
-	net_port_add_stage(port, impair);
-	return b;
+	return url->body[0] ? loopback_shared_open(port, url, &o, err) :
+			      station_open(env, port, &o, err);
 }

@@ -659,10 +659,6 @@ static void member_free(struct member *m)
 
 static void shared_close(struct net_backend *b)
 {
-	struct net_stage *impair = net_port_find_stage(b->port, "impair");
-
-	if (impair)
-		net_port_remove_stage(b->port, impair);
 	member_free(member_of(b));
 }
 
@@ -672,7 +668,7 @@ static const struct net_backend_ops shared_ops = {
 };
 
 struct net_backend *loopback_shared_open(struct net_port *port, struct backend_url *url,
-					 bool carrier, struct error *err)
+					 const struct lan_options *o, struct error *err)
 {
 	struct member *m;
 
@@ -693,7 +689,7 @@ struct net_backend *loopback_shared_open(struct net_port *port, struct backend_u
 	timer_init(&m->more, port->loop, "loopback-more", drain_all, m);
 	timer_init(&m->tidy, port->loop, "loopback-tidy", tidy, m);
 	m->base = (struct net_backend){ &shared_ops, port, { m->lan.counter, LAN_COUNTERS } };
-	if (!lan_init(&m->lan, port, &m->table, &m->busy, LAN_MEMBERS - 1, carrier, err)) {
+	if (!lan_init(&m->lan, port, &m->table, &m->busy, LAN_MEMBERS - 1, o, err)) {
 		free(m);
 		return NULL;
 	}

@@ -277,6 +277,13 @@ START_TEST(loopback_takes_its_stage_with_it)
 	net_port_set_backend(&w.port, backend_open(&env, &w.port, "loopback:", &err));
 	ck_assert_ptr_null(net_port_find_stage(&w.port, "impair"));
 	ck_assert_uint_eq(net_world_counter(&w.port.backend->counters, "drop.no-peer"), 0);
+	/* One that has no stage leaves the next one's alone. */
+	net_port_set_backend(&w.port, backend_open(&env, &w.port, "loopback:?loss=100%", &err));
+	ck_assert_ptr_nonnull(net_port_find_stage(&w.port, "impair"));
+	/* So does one that is refused after it has been opened. */
+	ck_assert_ptr_null(backend_open(&env, &w.port, "loopback:?delay=1s&nonsense=1", &err));
+	transmit(0, 10);
+	ck_assert_uint_eq(count("drop.impair-loss"), 10);
 	net_world_finish(&w);
 }
 END_TEST
