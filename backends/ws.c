@@ -106,7 +106,7 @@ static void drain(struct ws *w)
 			continue;
 		}
 		if (!net_port_can_receive(port)) {
-			frame_queue_arm(q); /* not empty: this only makes it quiet */
+			frame_queue_seen(q); /* ws_readable() goes on */
 			return;
 		}
 		net_count(&w->io->counter[WS_RECEIVED]);

@@ -81,7 +81,8 @@ static void wait_writable(struct ws_io *io, const struct frame *oldest, int64_t 
 {
 	int64_t left = oldest ? MAX(oldest->stamp + io->config.age - now, 0) : io->config.age;
 
-	frame_queue_arm(io->out); /* if not empty: this only makes it quiet */
+	if (!frame_queue_arm(io->out))
+		frame_queue_seen(io->out);
 	lws_callback_on_writable(io->wsi);
 	lws_sul_schedule(io->context, 0, &io->age_timer, age_check, left / 1000 + 1000);
 }

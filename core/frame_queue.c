@@ -203,7 +203,13 @@ bool frame_queue_arm(struct frame_queue *q)
 	if (__atomic_load_n(&q->head, __ATOMIC_SEQ_CST) == q->tail)
 		return true;
 	__atomic_store_n(&q->armed, 0, __ATOMIC_SEQ_CST);
+	event_write(q->fd);
 	return false;
+}
+
+void frame_queue_seen(struct frame_queue *q)
+{
+	event_clear(q->fd);
 }
 
 int frame_queue_fd(const struct frame_queue *q)

@@ -48,10 +48,15 @@ void frame_queue_room_seen(struct frame_queue *q);
 /** frame_queue_peek - consumer: the oldest frame, NULL if there is none; valid until pop */
 const struct frame *frame_queue_peek(struct frame_queue *q);
 void frame_queue_pop(struct frame_queue *q);
-/** frame_queue_arm - consumer: about to wait for frame_queue_fd(); false if there is a
- *  frame already. Also makes the descriptor quiet. */
+/** frame_queue_arm - consumer: about to wait for frame_queue_fd(), which is quiet now;
+ *  false if there is a frame already, and then the descriptor is readable: who leaves
+ *  before the queue is empty is called again */
 bool frame_queue_arm(struct frame_queue *q);
-/** frame_queue_fd - consumer: readable (eventfd) when a frame was pushed after arming */
+/** frame_queue_seen - consumer: makes the descriptor quiet, whatever there is; for one
+ *  that comes back of its own accord */
+void frame_queue_seen(struct frame_queue *q);
+/** frame_queue_fd - consumer: readable (eventfd) when a frame was pushed after arming, and
+ *  until the queue is armed again */
 int frame_queue_fd(const struct frame_queue *q);
 
 #endif

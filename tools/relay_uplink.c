@@ -19,7 +19,7 @@
 #include "tools/relay_priv.h"
 #include "translate/capture.h"
 
-enum { QUEUE_BYTES = 1 << 20 };
+enum { QUEUE_BYTES = 1 << 20, OUT_BATCH = 256 };
 
 struct relay_uplink {
 	const struct relay *relay;
@@ -79,7 +79,7 @@ static void nic_receive(struct net_nic *nic, const uint8_t *frame, size_t len)
 	net_count_add(&u->got_bytes, len);
 }
 
-static void drain(struct relay_uplink *u)
+static void drain(struct relay_uplink *u, unsigned frames)
 {
 	const struct frame *f;
 
@@ -89,6 +89,10 @@ static void drain(struct relay_uplink *u)
 		while ((f = frame_queue_peek(u->out))) {
 			if (!net_port_can_send(&u->port)) {
 				watch_set(u->out_ready, 0);
+				return;
+			}
+			if (!frames--) {
+				watch_set(u->out_ready, LOOP_READ);
 				return;
 			}
 			net_port_send(&u->port, f->data, f->len);
@@ -114,7 +118,7 @@ static const struct net_nic_ops nic_ops = {
 static void out_ready(void *opaque, unsigned events)
 {
 	(void)events;
-	drain(opaque);
+	drain(opaque, OUT_BATCH); /* then the backend's sockets have their turn */
 }
 
 static void in_room(void *opaque, unsigned events)
@@ -147,11 +151,10 @@ static void *run(void *opaque)
 
 	loop_resume(u->loop);
 	tick(u);
-	drain(u);
 	while (!__atomic_load_n(&u->stop, __ATOMIC_ACQUIRE))
 		loop_wait(u->loop);
 	/* What the switch sent before the end is still in the queue. */
-	drain(u);
+	drain(u, UINT_MAX);
 	return NULL;
 }
 
@@ -183,6 +186,7 @@ static struct relay_uplink *create(const struct relay *r, const char *url, struc
 	u->nic.counters = (struct net_counters){ &u->in_full, 1 };
 	net_port_set_nic(&u->port, &u->nic);
 	timer_init(&u->tick, u->loop, "relay-uplink", tick, u);
+	frame_queue_arm(u->out);
 	u->out_ready = loop_watch(u->loop, frame_queue_fd(u->out), LOOP_READ, out_ready, u, err);
 	u->in_room = u->out_ready ? loop_watch(u->loop, frame_queue_room_fd(u->in), LOOP_READ,
 					       in_room, u, err) : NULL;

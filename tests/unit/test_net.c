@@ -285,6 +285,35 @@ START_TEST(queue_between_threads_loses_nothing_and_sleeps)
 }
 END_TEST
 
+static bool is_readable(int fd)
+{
+	struct pollfd p = { fd, POLLIN, 0 };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+/* A consumer with a budget, or one that is told "not now", goes while there are frames,
+ * and whatever came while it armed the queue must not make it sleep over them. */
+START_TEST(queue_that_is_not_armed_stays_readable)
+{
+	struct frame_queue *q = frame_queue_create(65536, NULL);
+	uint8_t data[64] = { 0 };
+
+	ck_assert(frame_queue_push(q, data, sizeof(data), 0));
+	ck_assert(!frame_queue_arm(q));
+	ck_assert(is_readable(frame_queue_fd(q)));
+	ck_assert_ptr_nonnull(frame_queue_peek(q));
+	frame_queue_pop(q);
+	ck_assert(frame_queue_arm(q));
+	ck_assert(!is_readable(frame_queue_fd(q)));
+	ck_assert(frame_queue_push(q, data, sizeof(data), 0));
+	ck_assert(is_readable(frame_queue_fd(q)));
+	frame_queue_seen(q);
+	ck_assert(!is_readable(frame_queue_fd(q)));
+	frame_queue_destroy(q);
+}
+END_TEST
+
 /* ---- addresses and URLs ---- */
 
 START_TEST(mac_addresses)
@@ -386,6 +415,7 @@ int main(void)
 	tcase_add_test(c, a_new_backend_closes_the_old_one);
 	tcase_add_test(c, queue_keeps_order_and_content_across_its_end);
 	tcase_add_test(c, queue_between_threads_loses_nothing_and_sleeps);
+	tcase_add_test(c, queue_that_is_not_armed_stays_readable);
 	tcase_add_test(c, mac_addresses);
 	tcase_add_test(c, urls_are_taken_apart);
 	tcase_add_test(c, bad_urls_are_refused_in_one_line);
