@@ -210,16 +210,26 @@ static void stream_accept(void *opaque, unsigned events)
 	int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;
-	if (fd >= 0)
+	if (fd >= 0) {
 		adopt(s, fd, false);
+	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+		/* Level triggered: the peer that waits would be reported for ever. */
+		watch_set(s->listen_watch, 0);
+		timer_arm(&s->retry, now(s) + RETRY_MIN);
+	}
 }
 
 static void stream_retry(void *opaque)
 {
 	struct stream *s = opaque;
 	bool pending;
-	int fd = stream_connect(&s->address, &pending);
+	int fd;
 
+	if (s->server) {
+		watch_set(s->listen_watch, LOOP_READ);
+		return;
+	}
+	fd = stream_connect(&s->address, &pending);
 	if (fd < 0 || !adopt(s, fd, pending))
 		retry_later(s);
 }

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -453,6 +454,30 @@ START_TEST(a_server_takes_one_peer_after_another)
 }
 END_TEST
 
+START_TEST(a_server_without_descriptors_waits_for_one)
+{
+	struct rlimit files, none;
+	int64_t until;
+	unsigned turns = 0;
+
+	open_stream("?server=on");
+	peer = peer_connect();
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &files), 0);
+	none = (struct rlimit){ peer + 1, files.rlim_max };
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	/* Each turn is one that looked for something to do, and did not find it. */
+	until = loop_now(w.loop) + NS_PER_S / 5;
+	while (loop_now(w.loop) < until && turns < 1000) {
+		loop_wait(w.loop);
+		turns++;
+	}
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &files), 0);
+	ck_assert_uint_lt(turns, 100);
+	await_connections(1);
+	close(peer);
+}
+END_TEST
+
 START_TEST(what_a_lost_connection_held_is_counted)
 {
 	uint8_t frame[1504];
@@ -635,6 +660,7 @@ int main(void)
 	tcase_add_test(c, a_guest_that_does_not_take_frames_blocks_the_peer);
 	tcase_add_test(c, a_client_comes_back);
 	tcase_add_test(c, a_server_takes_one_peer_after_another);
+	tcase_add_test(c, a_server_without_descriptors_waits_for_one);
 	tcase_add_test(c, what_a_lost_connection_held_is_counted);
 	tcase_add_test(c, socket_files);
 	tcase_add_test(c, carrier_follows_the_peer_if_asked);
