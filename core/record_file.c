@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -251,8 +252,7 @@ static void fire(void *opaque)
 
 static int open_path(struct record_file *f, struct error *err)
 {
-	int fd = open(f->current, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
-		      0666);
+	int fd = open(f->current, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
 	struct stat st;
 
 	if (fd < 0 && errno == ENXIO && !stat(f->current, &st) && S_ISFIFO(st.st_mode)) {
@@ -271,6 +271,18 @@ static int open_path(struct record_file *f, struct error *err)
 	}
 	f->regular = S_ISREG(st.st_mode);
 	f->fifo = S_ISFIFO(st.st_mode);
+	/* Two who write to one file destroy what both have. Not every file system knows locks. */
+	if (f->regular && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+		error_set(err, "cannot write %s: another capture is being written to it; end that one, or give another name",
+			  f->current);
+		close(fd);
+		return -1;
+	}
+	if (f->regular && ftruncate(fd, 0) < 0) {
+		error_set(err, "cannot empty %s: %s", f->current, strerror(errno));
+		close(fd);
+		return -1;
+	}
 	return fd;
 }
 

@@ -447,6 +447,31 @@ START_TEST(what_cannot_be_written_is_said_at_once)
 END_TEST
 
 /* draft-ietf-opsawg-pcap; nanosecond magic */
+START_TEST(a_file_belongs_to_one_capture)
+{
+	struct capture_config cfg = { in_dir("c.pcapng"), 0, 0, 0 };
+	struct error err = { "" };
+	struct stat before, after;
+
+	start("c.pcapng", 0, 0);
+	send(1);
+	ck_assert(capture_flush(capture));
+	ck_assert_int_eq(stat(in_dir("c.pcapng"), &before), 0);
+	ck_assert_ptr_null(capture_create(w.loop, &cfg, &err));
+	ck_assert_msg(strstr(err.text, "another capture"), "%s", err.text);
+	/* What is in it is still there. */
+	ck_assert_int_eq(stat(in_dir("c.pcapng"), &after), 0);
+	ck_assert_int_gt(before.st_size, 0);
+	ck_assert_int_eq(after.st_size, before.st_size);
+	stop();
+	/* Whoever comes later begins it anew. */
+	start("c.pcapng", 0, 0);
+	ck_assert_int_eq(stat(in_dir("c.pcapng"), &after), 0);
+	ck_assert_int_lt(after.st_size, before.st_size);
+	stop();
+}
+END_TEST
+
 START_TEST(classic_format_has_the_first_tap)
 {
 	uint8_t frame[1500];
@@ -635,6 +660,7 @@ int main(void)
 	tcase_add_test(c, if_no_next_file_can_be_made_the_old_one_grows);
 	tcase_add_test(c, a_full_disk_costs_frames_and_nothing_else);
 	tcase_add_test(c, what_cannot_be_written_is_said_at_once);
+	tcase_add_test(c, a_file_belongs_to_one_capture);
 	tcase_add_test(c, classic_format_has_the_first_tap);
 	tcase_add_test(c, snaplen_cuts_what_is_kept);
 	tcase_add_test(c, taps_come_and_go);
