@@ -283,13 +283,15 @@ GANNET_API bool gannet_picture(struct gannet *g, struct gannet_picture *p);
 struct gannet_net_peer {
 	/* A frame from the guest: Ethernet without FCS, 14 bytes and up, borrowed. */
 	void (*send)(void *opaque, const uint8_t *frame, size_t len);
-	/* Optional: another backend takes its place, or the machine is destroyed. */
+	/* Optional: another backend takes its place, or the machine is destroyed. Nothing
+	 * may be injected after it has returned. */
 	void (*close)(void *opaque);
 };
 
 /**
  * gannet_net_attach - be the backend of card @n, in place of the one it has
- * @peer: copied. Not while gannet_run() runs, or from a callback.
+ * @peer: copied. While gannet_run() does not run, or from a callback, but not from notify
+ * or a peer's own: gannet_call() from there.
  * False with @why set if there is no such card, or no memory.
  */
 GANNET_API bool gannet_net_attach(struct gannet *g, unsigned n,

@@ -48,30 +48,31 @@ void net_port_set_nic(struct net_port *port, struct net_nic *nic)
 		nic->port = port;
 }
 
-/* At the end where frames that go in direction @out leave the row of stages. */
-static void add_at_end(struct net_port *port, struct net_stage *stage, enum net_dir out)
+/* Between two neighbours; NULL: that end of the port. */
+static void insert(struct net_port *port, struct net_stage *stage, struct net_stage *guest_side,
+		   struct net_stage *wire_side)
 {
-	enum net_dir in = out == NET_TO_WIRE ? NET_TO_GUEST : NET_TO_WIRE;
-	struct net_stage *last = port->stages[in];
-
 	stage->port = port;
-	stage->next[out] = NULL;
-	stage->next[in] = last;
-	port->stages[in] = stage;
-	if (last)
-		last->next[out] = stage;
-	else
-		port->stages[out] = stage;
+	stage->next[NET_TO_GUEST] = guest_side;
+	stage->next[NET_TO_WIRE] = wire_side;
+	*(guest_side ? &guest_side->next[NET_TO_WIRE] : &port->stages[NET_TO_WIRE]) = stage;
+	*(wire_side ? &wire_side->next[NET_TO_GUEST] : &port->stages[NET_TO_GUEST]) = stage;
 }
 
 void net_port_add_stage(struct net_port *port, struct net_stage *stage)
 {
-	add_at_end(port, stage, NET_TO_WIRE);
+	insert(port, stage, port->stages[NET_TO_GUEST], NULL);
 }
 
 void net_port_add_first_stage(struct net_port *port, struct net_stage *stage)
 {
-	add_at_end(port, stage, NET_TO_GUEST);
+	insert(port, stage, NULL, port->stages[NET_TO_WIRE]);
+}
+
+void net_port_add_stage_before(struct net_port *port, struct net_stage *stage,
+			       struct net_stage *next)
+{
+	insert(port, stage, next->next[NET_TO_GUEST], next);
 }
 
 void net_port_remove_stage(struct net_port *port, struct net_stage *stage)

@@ -173,6 +173,9 @@ void net_port_set_nic(struct net_port *port, struct net_nic *nic);
 void net_port_add_stage(struct net_port *port, struct net_stage *stage);
 /** net_port_add_first_stage - before those already there; owned from now on */
 void net_port_add_first_stage(struct net_port *port, struct net_stage *stage);
+/** net_port_add_stage_before - before @next, seen from the guest; owned from now on */
+void net_port_add_stage_before(struct net_port *port, struct net_stage *stage,
+			       struct net_stage *next);
 /** net_port_remove_stage - takes it out and destroys it; not from within its frame call */
 void net_port_remove_stage(struct net_port *port, struct net_stage *stage);
 /** net_port_find_stage - by name; NULL if there is none */

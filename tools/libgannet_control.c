@@ -243,6 +243,8 @@ bool gannet_capture(struct gannet *g, const char *path, char *why, size_t why_si
 	struct capture *c = NULL;
 	struct error err = { "" };
 
+	if (!net_path_free(g, &err))
+		return explain(&err, why, why_size);
 	if (path && !g->ports) {
 		error_set(&err, "capture %s: this machine has no network card", path);
 		return explain(&err, why, why_size);
@@ -263,8 +265,14 @@ bool gannet_capture(struct gannet *g, const char *path, char *why, size_t why_si
 	capture_destroy(g->capture);
 	g->capture = c;
 	for (unsigned i = 0; c && i < g->ports; i++) {
+		/* A loopback's is the wire, as far as a capture is concerned. */
+		struct net_stage *impair = net_port_find_stage(&g->port[i], "impair");
+
 		net_port_add_first_stage(&g->port[i], tap[i][0]);
-		net_port_add_stage(&g->port[i], tap[i][1]);
+		if (impair)
+			net_port_add_stage_before(&g->port[i], tap[i][1], impair);
+		else
+			net_port_add_stage(&g->port[i], tap[i][1]);
 	}
 	return true;
 }

@@ -1,7 +1,7 @@
 /* libgannet's network: where cards, stages, captures and backends are put together.
  *
  *	card -> [capture-guest] -> [announce] -> [translate] -> [translate-ip] ->
- *		[capture-wire] -> backend
+ *		[capture-wire] -> [the backend's impair] -> backend
  *
  * See core/net.h for what goes on between them.
  */
@@ -175,8 +175,17 @@ static void port_notify(void *opaque, const char *text)
 {
 	struct gannet *g = opaque;
 
+	g->on_path++;
 	if (g->notify)
 		g->notify(g->notify_opaque, text);
+	g->on_path--;
+}
+
+bool net_path_free(const struct gannet *g, struct error *err)
+{
+	if (g->on_path)
+		error_set(err, "not from within notify, or a peer's send or close; gannet_call() does it soon");
+	return !g->on_path;
 }
 
 static bool add_tap(struct gannet *g, struct net_port *port, const char *stage, const char *side,
@@ -291,6 +300,7 @@ void net_finish(struct gannet *g)
 
 struct peer {
 	struct net_backend base;
+	struct gannet *gannet;   /* borrowed */
 	struct gannet_net_peer ops;
 	void *opaque;
 	struct frame_queue *in;  /* what the program injects */
@@ -340,7 +350,9 @@ static void peer_send(struct net_backend *b, const uint8_t *frame, size_t len)
 	struct peer *p = container_of(b, struct peer, base);
 
 	net_count(&p->counter[PEER_SENT]);
+	p->gannet->on_path++;
 	p->ops.send(p->opaque, frame, len);
+	p->gannet->on_path--;
 }
 
 static void peer_close(struct net_backend *b)
@@ -348,9 +360,12 @@ static void peer_close(struct net_backend *b)
 	struct peer *p = container_of(b, struct peer, base);
 
 	loop_unwatch(p->watch);
-	frame_queue_destroy(p->in);
+	/* First: the program's other threads may be at gannet_net_inject() until it returns. */
+	p->gannet->on_path++;
 	if (p->ops.close)
 		p->ops.close(p->opaque);
+	p->gannet->on_path--;
+	frame_queue_destroy(p->in);
 	free(p);
 }
 
@@ -380,12 +395,13 @@ bool gannet_net_attach(struct gannet *g, unsigned n, const struct gannet_net_pee
 	struct net_port *port = find_port(g, n, &err);
 	struct peer *p;
 
-	if (!port)
+	if (!port || !net_path_free(g, &err))
 		return explain(&err, why, why_size);
 	p = calloc(1, sizeof(*p));
 	error_set(&err, "out of memory");
 	if (!p)
 		return explain(&err, why, why_size);
+	p->gannet = g;
 	p->ops = *ops;
 	p->opaque = opaque;
 	p->counter[PEER_SENT].name = "sent";
@@ -419,8 +435,10 @@ bool gannet_net_open(struct gannet *g, unsigned n, const char *url, char *why, s
 {
 	struct error err = { "" };
 	struct net_port *port = find_port(g, n, &err);
-	struct net_backend *b = port ? backend_open(&g->backend_env, port, url, &err) : NULL;
+	struct net_backend *b = NULL;
 
+	if (port && net_path_free(g, &err))
+		b = backend_open(&g->backend_env, port, url, &err);
 	if (!b)
 		return explain(&err, why, why_size);
 	net_port_set_backend(port, b);

@@ -27,6 +27,7 @@ struct gannet {
 	struct backend_env backend_env;
 	struct capture *capture;
 	char *url[GANNET_NICS];           /* of the backend, as may be shown; NULL: none */
+	unsigned on_path;                 /* the program was called from within a card's path */
 
 	char *config_text;                /* section "config" of its images */
 	size_t config_len;
@@ -55,6 +56,9 @@ struct net_parts {
 	uint8_t *rom[GANNET_NICS];
 };
 
+/** net_path_free - may parts of a card's path be replaced now? False with @err set while the
+ *  program is called from within it: they would be gone when it returns */
+bool net_path_free(const struct gannet *g, struct error *err);
 /** read_rom - a ROM image of up to 16 MiB; the caller frees it */
 uint8_t *read_rom(const char *path, size_t *size, struct error *err);
 

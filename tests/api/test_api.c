@@ -181,6 +181,94 @@ START_TEST(paused_machine_serves_descriptors)
 }
 END_TEST
 
+/* A program that wants another backend as soon as it is told something. */
+struct switcher {
+	struct gannet *g;
+	unsigned told, refused;
+};
+
+static void switch_now(void *opaque, const char *text)
+{
+	static const struct gannet_net_peer peer = { .send = NULL };
+	struct switcher *s = opaque;
+	char why[256] = "";
+
+	s->told++;
+	s->refused += !gannet_net_open(s->g, 0, "none:", why, sizeof(why));
+	ck_assert_msg(strstr(why, "gannet_call()"), "%s: %s", text, why);
+	s->refused += !gannet_net_attach(s->g, 0, &peer, NULL, why, sizeof(why));
+	s->refused += !gannet_capture(s->g, NULL, why, sizeof(why));
+}
+
+START_TEST(nothing_is_replaced_from_within)
+{
+	char dir[] = "/tmp/gannet-api-XXXXXX", url[80], why[256] = "";
+	struct gannet_net_info info;
+	struct gannet_config cfg;
+	struct switcher s = { .told = 0 };
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(url, sizeof(url), "stream:unix:%s/s?server=on", dir);
+	gannet_config_init(&cfg);
+	cfg.memory = 16 << 20;
+	cfg.nics = 1;
+	cfg.notify = switch_now;
+	cfg.notify_opaque = &s;
+	s.g = gannet_create(&cfg, why, sizeof(why));
+	ck_assert_msg(s.g != NULL, "%s", why);
+	/* It says that it waits for a peer. */
+	ck_assert_msg(gannet_net_open(s.g, 0, url, why, sizeof(why)), "%s", why);
+	ck_assert_uint_eq(s.told, 1);
+	ck_assert_uint_eq(s.refused, 3);
+	ck_assert(gannet_net_info(s.g, 0, &info));
+	ck_assert_str_eq(info.backend, "stream");
+	ck_assert(gannet_net_open(s.g, 0, "none:", why, sizeof(why)));
+	ck_assert(gannet_capture(s.g, NULL, why, sizeof(why)));
+	gannet_destroy(s.g);
+	rmdir(dir);
+}
+END_TEST
+
+/* Stages of card 0 from the guest on, joined by blanks. */
+static const char *stages(const struct gannet *g)
+{
+	static char text[256];
+	const char *name;
+
+	text[0] = '\0';
+	for (unsigned i = 0; (name = gannet_net_stage(g, 0, i, NULL)); i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", i ? " " : "", name);
+	return text;
+}
+
+START_TEST(a_capture_is_the_same_whenever_it_begins)
+{
+	char path[] = "/tmp/gannet-api-XXXXXX", before[256], why[256] = "";
+	struct gannet_config cfg;
+	struct gannet *g;
+
+	close(mkstemp(path));
+	gannet_config_init(&cfg);
+	cfg.memory = 16 << 20;
+	cfg.nics = 1;
+	cfg.nic[0].net = "loopback:?delay=1ms";
+	cfg.capture = path;
+	g = gannet_create(&cfg, why, sizeof(why));
+	ck_assert_msg(g != NULL, "%s", why);
+	strcpy(before, stages(g));
+	ck_assert_ptr_nonnull(strstr(before, "capture-wire impair"));
+	/* Not over itself: that would be the end of both. */
+	ck_assert(!gannet_capture(g, path, why, sizeof(why)));
+	ck_assert_str_eq(stages(g), before);
+	ck_assert(gannet_capture(g, NULL, why, sizeof(why)));
+	ck_assert_ptr_null(strstr(stages(g), "capture"));
+	ck_assert_msg(gannet_capture(g, path, why, sizeof(why)), "%s", why);
+	ck_assert_str_eq(stages(g), before);
+	gannet_destroy(g);
+	unlink(path);
+}
+END_TEST
+
 START_TEST(refusals_have_a_reason)
 {
 	struct gannet_config cfg;
@@ -222,6 +310,8 @@ int main(void)
 	tcase_add_test(tc, two_machines_in_two_threads);
 	tcase_add_test(tc, quit_from_another_thread);
 	tcase_add_test(tc, paused_machine_serves_descriptors);
+	tcase_add_test(tc, nothing_is_replaced_from_within);
+	tcase_add_test(tc, a_capture_is_the_same_whenever_it_begins);
 	tcase_add_test(tc, refusals_have_a_reason);
 	tcase_add_test(tc, lists_end);
 	suite_add_tcase(suite, tc);

@@ -126,6 +126,13 @@ START_TEST(stages_are_met_in_order_both_ways)
 	ck_assert_uint_eq(s.data[60], 'b');
 	ck_assert_uint_eq(w.port.wire[NET_TO_WIRE].frames, 2);
 	ck_assert_uint_eq(w.port.guest[NET_TO_GUEST].bytes, 62 + 61);
+
+	net_port_add_stage_before(&w.port, mark_create('c'), w.port.stages[NET_TO_WIRE]);
+	net_port_add_stage_before(&w.port, mark_create('d'), w.port.stages[NET_TO_GUEST]);
+	net_port_send(&w.port, frame, sizeof(frame));
+	ck_assert_mem_eq(s.data + 60, "cdb", 3);
+	net_port_receive(&w.port, frame, sizeof(frame));
+	ck_assert_mem_eq(w.frame[2].data + 60, "bdc", 3);
 }
 END_TEST
 
