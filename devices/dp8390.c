@@ -498,6 +498,29 @@ void dp8390_write(struct dp8390 *c, unsigned offset, uint32_t value, unsigned si
 	}
 }
 
+/* A card's first port is a multiple of their number. */
+uint32_t dp8390_port_read(void *opaque, uint16_t port, unsigned size)
+{
+	return dp8390_read(opaque, port, size);
+}
+
+void dp8390_port_write(void *opaque, uint16_t port, uint32_t value, unsigned size)
+{
+	dp8390_write(opaque, port, value, size);
+}
+
+size_t dp8390_port_read_block(void *opaque, uint16_t port, unsigned size, uint8_t *buf,
+			      size_t count)
+{
+	return dp8390_read_block(opaque, port & (DP8390_PORTS - 1), size, buf, count);
+}
+
+size_t dp8390_port_write_block(void *opaque, uint16_t port, unsigned size, const uint8_t *buf,
+			       size_t count)
+{
+	return dp8390_write_block(opaque, port & (DP8390_PORTS - 1), size, buf, count);
+}
+
 /* ---- life ---- */
 
 static void resume_fire(void *opaque)

@@ -92,6 +92,13 @@ size_t dp8390_read_block(struct dp8390 *c, unsigned offset, unsigned size, uint8
 			 size_t count);
 size_t dp8390_write_block(struct dp8390 *c, unsigned offset, unsigned size, const uint8_t *buf,
 			  size_t count);
+/* The same for a card's struct ioport_ops, @opaque: the chip. */
+uint32_t dp8390_port_read(void *opaque, uint16_t port, unsigned size);
+void dp8390_port_write(void *opaque, uint16_t port, uint32_t value, unsigned size);
+size_t dp8390_port_read_block(void *opaque, uint16_t port, unsigned size, uint8_t *buf,
+			      size_t count);
+size_t dp8390_port_write_block(void *opaque, uint16_t port, unsigned size, const uint8_t *buf,
+			       size_t count);
 
 /* For the card's net_nic_ops. */
 bool dp8390_can_receive(struct net_nic *nic);

@@ -23,40 +23,10 @@ struct ne2k_isa {
 	struct dp8390 chip;
 };
 
-static uint32_t port_read(void *opaque, uint16_t port, unsigned size)
-{
-	struct ne2k_isa *s = opaque;
-
-	return dp8390_read(&s->chip, port & (DP8390_PORTS - 1), size);
-}
-
-static void port_write(void *opaque, uint16_t port, uint32_t value, unsigned size)
-{
-	struct ne2k_isa *s = opaque;
-
-	dp8390_write(&s->chip, port & (DP8390_PORTS - 1), value, size);
-}
-
-static size_t port_read_block(void *opaque, uint16_t port, unsigned size, uint8_t *buf,
-			      size_t count)
-{
-	struct ne2k_isa *s = opaque;
-
-	return dp8390_read_block(&s->chip, port & (DP8390_PORTS - 1), size, buf, count);
-}
-
-static size_t port_write_block(void *opaque, uint16_t port, unsigned size, const uint8_t *buf,
-			       size_t count)
-{
-	struct ne2k_isa *s = opaque;
-
-	return dp8390_write_block(&s->chip, port & (DP8390_PORTS - 1), size, buf, count);
-}
-
 /* ISA has no 32-bit accesses: they come as two words. */
 static const struct ioport_ops port_ops = {
-	.read = port_read, .write = port_write,
-	.read_block = port_read_block, .write_block = port_write_block,
+	.read = dp8390_port_read, .write = dp8390_port_write,
+	.read_block = dp8390_port_read_block, .write_block = dp8390_port_write_block,
 	.sizes = 1 | 2,
 };
 
@@ -138,7 +108,7 @@ struct device *ne2k_isa_create(struct machine *m, const struct ne2000_config *cf
 	s->machine = m;
 	s->irq = cfg->irq_line;
 	dp8390_init(&s->chip, DP8390_NATIONAL, &nic_ops, cfg->mac, m->loop, set_irq, s);
-	s->ports = ioport_add(m->io, cfg->iobase, DP8390_PORTS, &port_ops, s, "ne2k_isa");
+	s->ports = ioport_add(m->io, cfg->iobase, DP8390_PORTS, &port_ops, &s->chip, "ne2k_isa");
 	if (!s->ports) {
 		error_set(err, "ne2k_isa: cannot claim ports from 0x%x", cfg->iobase);
 		ne2k_isa_destroy(&s->base);

@@ -33,39 +33,9 @@ static struct ne2k_pci *card_of(struct device *dev)
 
 /* ---- ports ---- */
 
-static uint32_t port_read(void *opaque, uint16_t port, unsigned size)
-{
-	struct ne2k_pci *s = opaque;
-
-	return dp8390_read(&s->chip, port & (DP8390_PORTS - 1), size);
-}
-
-static void port_write(void *opaque, uint16_t port, uint32_t value, unsigned size)
-{
-	struct ne2k_pci *s = opaque;
-
-	dp8390_write(&s->chip, port & (DP8390_PORTS - 1), value, size);
-}
-
-static size_t port_read_block(void *opaque, uint16_t port, unsigned size, uint8_t *buf,
-			      size_t count)
-{
-	struct ne2k_pci *s = opaque;
-
-	return dp8390_read_block(&s->chip, port & (DP8390_PORTS - 1), size, buf, count);
-}
-
-static size_t port_write_block(void *opaque, uint16_t port, unsigned size, const uint8_t *buf,
-			       size_t count)
-{
-	struct ne2k_pci *s = opaque;
-
-	return dp8390_write_block(&s->chip, port & (DP8390_PORTS - 1), size, buf, count);
-}
-
 static const struct ioport_ops port_ops = {
-	.read = port_read, .write = port_write,
-	.read_block = port_read_block, .write_block = port_write_block,
+	.read = dp8390_port_read, .write = dp8390_port_write,
+	.read_block = dp8390_port_read_block, .write_block = dp8390_port_write_block,
 	.sizes = 1 | 2 | 4,
 };
 
@@ -204,7 +174,7 @@ static bool set_up(struct ne2k_pci *s, struct machine *m, struct pci_bus *bus,
 	}
 	if (!pci_device_init(&s->pci, m, bus, PCI_DEVFN(slot, 0), &ids, NULL, err))
 		return false;
-	if (!pci_bar_io(&s->pci, 0, DP8390_PORTS, &port_ops, s, "ne2k_pci")) {
+	if (!pci_bar_io(&s->pci, 0, DP8390_PORTS, &port_ops, &s->chip, "ne2k_pci")) {
 		error_set(err, "ne2k_pci: cannot add its I/O ports");
 		return false;
 	}
