@@ -97,11 +97,17 @@ static const struct backend_kind *find_kind(const char *scheme, struct error *er
 
 void backend_url_shown(const char *url, char *out, size_t size)
 {
-	const char *token = strstr(url, "token=");
-	size_t keep = token ? (size_t)(token - url) + 6 : strlen(url);
+	size_t used = 0;
 
-	snprintf(out, size, "%.*s%s%s", (int)MIN(keep, 200), url, token ? "..." : "",
-		 token ? token + 6 + strcspn(token + 6, "&") : "");
+	do {
+		const char *token = strstr(url, "token=");
+		size_t keep = token ? (size_t)(token - url) + 6 : strlen(url);
+
+		used += snprintf(out + used, size - used, "%.*s%s", (int)MIN(keep, 200), url,
+				 token ? "..." : "");
+		url += keep;
+		url += token ? strcspn(url, "&") : 0;
+	} while (*url && used < size);
 }
 
 struct net_backend *backend_open(struct backend_env *env, struct net_port *port,

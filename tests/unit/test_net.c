@@ -404,6 +404,11 @@ START_TEST(a_token_is_not_shown)
 
 	ck_assert_ptr_null(backend_open(&env, &w.port, "none?token=geheim&colour=red", &err));
 	ck_assert_ptr_null(strstr(err.text, "geheim"));
+	ck_assert_ptr_nonnull(strstr(err.text, "none?token=...&colour=red"));
+	ck_assert_ptr_null(backend_open(&env, &w.port, "none?token=geheim&token=secreto&a=b", &err));
+	ck_assert_ptr_null(strstr(err.text, "geheim"));
+	ck_assert_ptr_null(strstr(err.text, "secreto"));
+	ck_assert_ptr_nonnull(strstr(err.text, "&a=b"));
 }
 END_TEST
 
