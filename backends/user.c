@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,7 @@ enum {
 	IN_BATCH = 64,           /* frames to the guest before the guest's code goes on */
 	TIMERS = 4,              /* libslirp has one: router advertisement */
 	SOCKETS_MAX = 8192,
+	LOOK_OUT_NS = 50000,     /* after work, before the thread sleeps */
 };
 
 enum { WAIT_STOP, WAIT_OUT, WAIT_ROOM, WAIT_SOCKETS };
@@ -65,7 +67,8 @@ struct user {
 	/* the machine's thread */
 	struct frame_queue *in;  /* produced by the slirp thread */
 	struct frame_queue *out; /* consumed by it */
-	struct watch *in_watch, *room_watch;
+	struct loop_bell bell; /* rung when `in` has frames */
+	struct watch *room_watch;
 	struct timer more;       /* the batch ended early */
 	bool draining;
 
@@ -78,6 +81,7 @@ struct user {
 	struct pollfd *polls;
 	unsigned poll_count, poll_size;
 	bool stalled; /* `in` is short of room; waiting for its room_fd */
+	int64_t worked; /* when it last had something to do */
 };
 
 /* ---- what libslirp asks for ---- */
@@ -245,14 +249,27 @@ static void user_timers(struct user *u)
 	}
 }
 
-static void user_feed(struct user *u)
+static bool user_feed(struct user *u)
 {
 	const struct frame *f;
+	unsigned n;
 
-	for (unsigned n = 0; n < OUT_BATCH && (f = frame_queue_peek(u->out)); n++) {
+	for (n = 0; n < OUT_BATCH && (f = frame_queue_peek(u->out)); n++) {
 		slirp_input(u->slirp, f->data, f->len);
 		frame_queue_pop(u->out);
 	}
+	return n != 0;
+}
+
+/* How long poll() may sleep. Frames come in trains; being put to sleep and woken for each
+ * costs more than they do, on either side. */
+static int user_patience(struct user *u, uint32_t slirp_ms)
+{
+	if (user_now(NULL) - u->worked < LOOK_OUT_NS) {
+		sched_yield();
+		return 0;
+	}
+	return frame_queue_arm(u->out) ? user_timeout(u, slirp_ms) : 0;
 }
 
 static void *user_thread(void *opaque)
@@ -266,13 +283,15 @@ static void *user_thread(void *opaque)
 		u->stalled = user_short_of_room(u);
 		u->poll_count = WAIT_SOCKETS;
 		slirp_pollfds_fill(u->slirp, &slirp_ms, user_add_poll, u);
-		ready = poll(u->polls, u->poll_count,
-			     frame_queue_arm(u->out) ? user_timeout(u, slirp_ms) : 0);
+		ready = poll(u->polls, u->poll_count, user_patience(u, slirp_ms));
 		if (u->polls[WAIT_STOP].revents)
 			return NULL;
+		if (u->polls[WAIT_OUT].revents)
+			frame_queue_seen(u->out);
 		if (u->polls[WAIT_ROOM].revents)
 			frame_queue_room_seen(u->in);
-		user_feed(u);
+		if (user_feed(u) || ready > 0)
+			u->worked = user_now(NULL);
 		slirp_pollfds_poll(u->slirp, ready < 0, user_revents, u);
 		user_timers(u);
 	}
@@ -293,9 +312,8 @@ static void user_drain(struct user *u)
 
 		while ((f = frame_queue_peek(u->in))) {
 			if (!net_port_can_receive(port)) {
-				watch_set(u->in_watch, 0); /* user_readable() goes on */
 				u->draining = false;
-				return;
+				return; /* user_readable() goes on */
 			}
 			if (n++ == IN_BATCH) {
 				timer_arm(&u->more, loop_now(port->loop));
@@ -306,14 +324,17 @@ static void user_drain(struct user *u)
 			frame_queue_pop(u->in);
 		}
 	} while (!frame_queue_arm(u->in));
-	watch_set(u->in_watch, LOOP_READ);
 	u->draining = false;
 }
 
-static void user_in_ready(void *opaque, unsigned events)
+static void user_in_ready(void *opaque)
 {
-	(void)events;
 	user_drain(opaque);
+}
+
+static void user_ring(void *opaque)
+{
+	loop_bell_ring(opaque);
 }
 
 static void user_more(void *opaque)
@@ -375,7 +396,7 @@ static void user_close(struct net_backend *b)
 	if (u->slirp)
 		slirp_cleanup(u->slirp);
 	timer_disarm(&u->more);
-	loop_unwatch(u->in_watch);
+	loop_bell_remove(&u->bell);
 	loop_unwatch(u->room_watch);
 	user_log_loud(u->log_handler);
 	frame_queue_destroy(u->in);
@@ -517,10 +538,11 @@ struct net_backend *user_open(struct backend_env *env, struct net_port *port,
 	u->polls[WAIT_STOP] = (struct pollfd){ u->stop_fd, POLLIN, 0 };
 	u->polls[WAIT_OUT] = (struct pollfd){ frame_queue_fd(u->out), POLLIN, 0 };
 	u->polls[WAIT_ROOM] = (struct pollfd){ frame_queue_room_fd(u->in), POLLIN, 0 };
-	u->in_watch = loop_watch(port->loop, frame_queue_fd(u->in), LOOP_READ, user_in_ready, u, err);
+	loop_bell_add(port->loop, &u->bell, user_in_ready, u);
+	frame_queue_on_frame(u->in, user_ring, &u->bell);
 	u->room_watch = loop_watch(port->loop, frame_queue_room_fd(u->out), LOOP_READ,
 				   user_out_room, u, err);
-	if (!u->in_watch || !u->room_watch)
+	if (!u->room_watch)
 		goto fail;
 
 	u->log_handler = user_log_quiet();

@@ -40,7 +40,8 @@ enum {
 struct ws {
 	struct net_backend base;
 	struct ws_io *io;        /* shared with its thread */
-	struct watch *event_watch, *in_watch, *room_watch;
+	struct loop_bell bell; /* rung when frames arrived */
+	struct watch *event_watch, *room_watch;
 	bool carrier;            /* the guest shall see whether there is a connection */
 	int64_t lost_at;         /* of the last loss this thread knows; 0: none */
 };
@@ -118,10 +119,14 @@ static void drain(struct ws *w)
 	eventfd_write(w->io->event_fd, 1);
 }
 
-static void frames_arrived(void *opaque, unsigned events)
+static void frames_arrived(void *opaque)
 {
-	(void)events;
 	drain(opaque);
+}
+
+static void ring(void *opaque)
+{
+	loop_bell_ring(opaque);
 }
 
 static void ws_readable(struct net_backend *b)
@@ -187,10 +192,10 @@ static void ws_close(struct net_backend *b)
 	struct ws *w = ws_of(b);
 
 	loop_unwatch(w->event_watch);
-	loop_unwatch(w->in_watch);
 	loop_unwatch(w->room_watch);
 	if (w->io)
 		ws_io_stop(w->io);
+	loop_bell_remove(&w->bell); /* the thread that rang it has ended */
 	free(w);
 }
 
@@ -387,11 +392,12 @@ struct net_backend *ws_open(struct backend_env *env, struct net_port *port,
 		return NULL;
 	}
 	w->event_watch = loop_watch(port->loop, w->io->event_fd, LOOP_READ, events_arrived, w, err);
-	w->in_watch = loop_watch(port->loop, frame_queue_fd(w->io->in), LOOP_READ, frames_arrived,
-				 w, err);
+	/* The queue is not armed yet: nobody wakes anybody. */
+	loop_bell_add(port->loop, &w->bell, frames_arrived, w);
+	frame_queue_on_frame(w->io->in, ring, &w->bell);
 	w->room_watch = loop_watch(port->loop, frame_queue_room_fd(w->io->out), LOOP_READ, room, w,
 				   err);
-	if (!w->event_watch || !w->in_watch || !w->room_watch) {
+	if (!w->event_watch || !w->room_watch) {
 		ws_close(&w->base);
 		return NULL;
 	}

@@ -33,6 +33,8 @@ struct frame_queue {
 	uint8_t *ring;
 	size_t size, mask;
 	int fd, room_fd;
+	void (*wake)(void *opaque); /* instead of fd */
+	void *opaque;
 
 	_Alignas(CACHE_LINE) size_t head; /* producer's: bytes ever written */
 	size_t known_tail;                /* producer's last look at tail */
@@ -140,8 +142,12 @@ bool frame_queue_push(struct frame_queue *q, const uint8_t *data, size_t len, in
 	memcpy(r + 1, data, len);
 	__atomic_store_n(&q->head, head + record_size(len), __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&q->armed, __ATOMIC_SEQ_CST) &&
-	    __atomic_exchange_n(&q->armed, 0, __ATOMIC_SEQ_CST))
-		event_write(q->fd);
+	    __atomic_exchange_n(&q->armed, 0, __ATOMIC_SEQ_CST)) {
+		if (q->wake)
+			q->wake(q->opaque);
+		else
+			event_write(q->fd);
+	}
 	return true;
 }
 
@@ -196,9 +202,16 @@ void frame_queue_pop(struct frame_queue *q)
 		event_write(q->room_fd);
 }
 
+void frame_queue_on_frame(struct frame_queue *q, void (*wake)(void *opaque), void *opaque)
+{
+	q->wake = wake;
+	q->opaque = opaque;
+}
+
 bool frame_queue_arm(struct frame_queue *q)
 {
-	event_clear(q->fd);
+	if (!q->wake)
+		event_clear(q->fd);
 	__atomic_store_n(&q->armed, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&q->head, __ATOMIC_SEQ_CST) == q->tail)
 		return true;

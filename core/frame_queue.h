@@ -45,6 +45,9 @@ bool frame_queue_want_room(struct frame_queue *q);
 int frame_queue_room_fd(const struct frame_queue *q);
 void frame_queue_room_seen(struct frame_queue *q);
 
+/** frame_queue_on_frame - consumer, before there is a producer: call @wake(@opaque), in the
+ *  producer's thread, where the descriptor would become readable */
+void frame_queue_on_frame(struct frame_queue *q, void (*wake)(void *opaque), void *opaque);
 /** frame_queue_peek - consumer: the oldest frame, NULL if there is none; valid until pop */
 const struct frame *frame_queue_peek(struct frame_queue *q);
 void frame_queue_pop(struct frame_queue *q);

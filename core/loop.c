@@ -26,6 +26,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,11 +44,13 @@ enum {
 	STATE_PENDING = 1, /* something is due: loop_run() has to look */
 	STATE_BUSY = 2,    /* loop_run() is at work */
 	STATE_FDS = 4,     /* descriptors are ready */
+	STATE_BELLS = 8,   /* a bell was rung */
 };
 
 enum {
 	POST_MAX = 1024,
 	EVENTS_PER_RUN = 64,
+	BELLS_PER_RUN = 32,
 	REKICK_FIRST_NS = 500000,
 	REKICK_MAX_NS = 50000000,
 	TIMER_SLACK_NS = 1,
@@ -102,9 +105,11 @@ struct loop {
 	int64_t fire_now;
 	int64_t armed;          /* deadline the timerfd stands at; NEVER if none */
 	int64_t sleep_armed;    /* the same of sleep_fd, in host time */
+	int64_t expected;       /* host time until which sleeping does not pay */
 	bool paused;
 	int64_t clock;          /* guest clock while paused, else host clock minus it */
 	struct watch *watches, *dead;
+	struct loop_bell *bells;
 
 	pthread_mutex_t post_lock;
 	struct post post[POST_MAX];
@@ -665,6 +670,56 @@ void loop_unwatch(struct watch *w)
 	}
 }
 
+/* ---- bells ---- */
+
+void loop_bell_add(struct loop *loop, struct loop_bell *b, void (*answer)(void *opaque),
+		   void *opaque)
+{
+	*b = (struct loop_bell){ answer, opaque, loop, 0, loop->bells };
+	loop->bells = b;
+}
+
+void loop_bell_remove(struct loop_bell *b)
+{
+	if (!b->loop)
+		return;
+	for (struct loop_bell **p = &b->loop->bells; *p; p = &(*p)->next) {
+		if (*p == b) {
+			*p = b->next;
+			break;
+		}
+	}
+	b->loop = NULL;
+}
+
+/* No kick gets lost here, so the poller need not repeat it: who runs the guest allows
+ * it to run first and looks at `state` then (machine_run()). */
+void loop_bell_ring(struct loop_bell *b)
+{
+	if (!__atomic_exchange_n(&b->rung, 1, __ATOMIC_SEQ_CST))
+		loop_notify(b->loop, STATE_BELLS);
+}
+
+/* An answer may take bells down, so the list begins anew after one; what rings all the
+ * time must not keep the guest from its turn. */
+static void run_bells(struct loop *loop)
+{
+	struct loop_bell *b = loop->bells;
+	unsigned budget = BELLS_PER_RUN;
+
+	while (b && budget) {
+		if (__atomic_exchange_n(&b->rung, 0, __ATOMIC_SEQ_CST)) {
+			budget--;
+			b->answer(b->opaque);
+			b = loop->bells;
+		} else {
+			b = b->next;
+		}
+	}
+	if (!budget)
+		loop_notify(loop, STATE_BELLS);
+}
+
 static void run_watches(struct loop *loop)
 {
 	struct epoll_event ev[EVENTS_PER_RUN];
@@ -706,6 +761,8 @@ void loop_run(struct loop *loop)
 	loop->running = true;
 	if (s & STATE_PENDING)
 		run_posts(loop);
+	if (s & STATE_BELLS)
+		run_bells(loop);
 	if (s & STATE_FDS)
 		run_watches(loop);
 	run_timers(loop);
@@ -758,6 +815,26 @@ static void sleep_until(struct loop *loop, int64_t deadline)
 	}
 }
 
+void loop_expect(struct loop *loop, int64_t ns)
+{
+	loop->expected = host_now() + ns;
+}
+
+/* Putting a thread to sleep and waking it costs tens of microseconds where cores sleep,
+ * too: look out for that long for what is expected. */
+static void look_out(struct loop *loop, int64_t until)
+{
+	struct pollfd p = { loop->fds, POLLIN, 0 };
+
+	until = MIN(until, loop->expected);
+	while (!__atomic_load_n(&loop->state, __ATOMIC_SEQ_CST) && host_now() < until) {
+		if (poll(&p, 1, 0) > 0)
+			__atomic_fetch_or(&loop->state, STATE_PENDING | STATE_FDS, __ATOMIC_SEQ_CST);
+		else
+			sched_yield();
+	}
+}
+
 void loop_wait(struct loop *loop)
 {
 	int64_t until = NEVER;
@@ -767,6 +844,7 @@ void loop_wait(struct loop *loop)
 	if (loop->armed != NEVER)
 		poller_arm(loop, NEVER);
 	poller_watch(loop, false);
+	look_out(loop, until);
 	__atomic_store_n(&loop->sleeping, 1, __ATOMIC_SEQ_CST);
 	while (!__atomic_load_n(&loop->state, __ATOMIC_SEQ_CST)) {
 		if (until != NEVER && host_now() >= until)

@@ -7,7 +7,7 @@
  * and descriptor callbacks. So no device needs a lock. While the guest is
  * halted the vCPU thread itself sleeps in loop_wait().
  *
- * Only loop_post() and loop_kick() may be called from other threads.
+ * Only loop_post(), loop_bell_ring() and loop_kick() may be called from other threads.
  */
 #ifndef GANNET_CORE_LOOP_H
 #define GANNET_CORE_LOOP_H
@@ -52,11 +52,33 @@ void loop_resume(struct loop *loop);
 void loop_run(struct loop *loop);
 /** loop_wait - like loop_run(), but sleeps until something is due or kicked */
 void loop_wait(struct loop *loop);
+/** loop_expect - something is likely to happen within @ns (an answer to what was sent): a
+ *  guest that halts meanwhile looks out for it, instead of sleeping and being woken */
+void loop_expect(struct loop *loop, int64_t ns);
 /** loop_kick - make a sleeping loop_wait() return and call `kick`; any thread */
 void loop_kick(struct loop *loop);
 /** loop_post - run @fn(@opaque) in the vCPU thread at its next loop_run(); any thread.
  *  Returns false if the bounded queue (1024) is full. */
 bool loop_post(struct loop *loop, void (*fn)(void *opaque), void *opaque);
+
+/* A bell that another thread rings to have something looked at in the vCPU thread. Where a
+ * descriptor would need a system call and the poller, ringing costs a store while the
+ * guest runs. Rings that were not answered yet count as one. */
+struct loop_bell {
+	void (*answer)(void *opaque);
+	void *opaque;           /* borrowed */
+	struct loop *loop;      /* borrowed */
+	uint32_t rung;          /* atomic */
+	struct loop_bell *next; /* of the loop's */
+};
+
+/** loop_bell_add - hang up a bell; @b is the caller's and stays until loop_bell_remove() */
+void loop_bell_add(struct loop *loop, struct loop_bell *b, void (*answer)(void *opaque),
+		   void *opaque);
+/** loop_bell_remove - nobody rings it any more; legal if it was never added */
+void loop_bell_remove(struct loop_bell *b);
+/** loop_bell_ring - any thread */
+void loop_bell_ring(struct loop_bell *b);
 
 void timer_init(struct timer *t, struct loop *loop, const char *name,
 		void (*fire)(void *opaque), void *opaque);
