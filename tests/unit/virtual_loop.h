@@ -25,6 +25,7 @@ void loop_pause(struct loop *loop) {}
 void loop_resume(struct loop *loop) {}
 void loop_wait(struct loop *loop) {}
 void loop_kick(struct loop *loop) {}
+void loop_expect(struct loop *loop, int64_t ns) {}
 
 static struct timer **due(struct loop *loop, int64_t until)
 {
