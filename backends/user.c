@@ -6,8 +6,11 @@
  *	vCPU thread:  send() -> out -> slirp_input()      slirp thread
  *	              port   <- in  <- user_packet()
  *
- * After open() libslirp is called in its thread only, and the port in the
- * machine's only. Each queue's consumer sleeps on its descriptor.
+ * The port is called in the machine's thread only, libslirp by whoever has its lock:
+ * its thread while it is awake. While that sleeps, a frame does not wake it and wait for
+ * it to be scheduled: the machine's thread calls libslirp itself, and pokes the sleeper
+ * afterwards, because there may be new sockets to watch. So a lone frame (a ping, a key
+ * stroke) has its answer at once, and trains of frames are worked on beside the guest.
  *
  * Push-back. A guest that takes no frames fills `in`; libslirp cannot take a frame
  * back, so its sockets are no longer read while `in` lacks room (the host's TCP
@@ -45,9 +48,10 @@ enum {
 	TIMERS = 4,              /* libslirp has one: router advertisement */
 	SOCKETS_MAX = 8192,
 	LOOK_OUT_NS = 50000,     /* after work, before the thread sleeps */
+	LONE_NS = 1000000,       /* a frame so long after the last is no part of a train */
 };
 
-enum { WAIT_STOP, WAIT_OUT, WAIT_ROOM, WAIT_SOCKETS };
+enum { WAIT_STOP, WAIT_OUT, WAIT_ROOM, WAIT_POKE, WAIT_SOCKETS };
 
 enum { DROP_SLOW, DROP_FULL, GUEST_ERROR, COUNTERS };
 
@@ -71,6 +75,7 @@ struct user {
 	struct watch *room_watch;
 	struct timer more;       /* the batch ended early */
 	bool draining;
+	int64_t sent; /* when the guest sent its last frame */
 
 	/* the slirp thread */
 	pthread_t thread;
@@ -82,6 +87,10 @@ struct user {
 	unsigned poll_count, poll_size;
 	bool stalled; /* `in` is short of room; waiting for its room_fd */
 	int64_t worked; /* when it last had something to do */
+
+	pthread_mutex_t lock; /* libslirp and all of the above; its thread lets go to sleep */
+	bool asleep;          /* atomic */
+	int poke_fd;          /* ends the sleep */
 };
 
 /* ---- what libslirp asks for ---- */
@@ -93,6 +102,22 @@ static int64_t user_now(void *opaque)
 	(void)opaque;
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+static void user_event_raise(int fd)
+{
+	uint64_t one = 1;
+
+	while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+static void user_event_clear(int fd)
+{
+	uint64_t n;
+
+	while (read(fd, &n, sizeof(n)) < 0 && errno == EINTR)
+		;
 }
 
 static ssize_t user_packet(const void *data, size_t len, void *opaque)
@@ -276,16 +301,24 @@ static void *user_thread(void *opaque)
 {
 	struct user *u = opaque;
 
+	pthread_mutex_lock(&u->lock);
 	for (;;) {
 		uint32_t slirp_ms = UINT32_MAX;
-		int ready;
+		int ready, timeout;
 
 		u->stalled = user_short_of_room(u);
 		u->poll_count = WAIT_SOCKETS;
 		slirp_pollfds_fill(u->slirp, &slirp_ms, user_add_poll, u);
-		ready = poll(u->polls, u->poll_count, user_patience(u, slirp_ms));
+		timeout = user_patience(u, slirp_ms);
+		__atomic_store_n(&u->asleep, timeout != 0, __ATOMIC_RELAXED);
+		pthread_mutex_unlock(&u->lock);
+		ready = poll(u->polls, u->poll_count, timeout);
+		pthread_mutex_lock(&u->lock);
+		__atomic_store_n(&u->asleep, false, __ATOMIC_RELAXED);
 		if (u->polls[WAIT_STOP].revents)
-			return NULL;
+			break;
+		if (u->polls[WAIT_POKE].revents)
+			user_event_clear(u->poke_fd);
 		if (u->polls[WAIT_OUT].revents)
 			frame_queue_seen(u->out);
 		if (u->polls[WAIT_ROOM].revents)
@@ -295,6 +328,8 @@ static void *user_thread(void *opaque)
 		slirp_pollfds_poll(u->slirp, ready < 0, user_revents, u);
 		user_timers(u);
 	}
+	pthread_mutex_unlock(&u->lock);
+	return NULL;
 }
 
 /* ---- the machine's thread ---- */
@@ -363,10 +398,49 @@ static bool user_can_send(struct net_backend *b)
 	return frame_queue_room(u->out, NET_FRAME_MAX) || !frame_queue_want_room(u->out);
 }
 
+/* libslirp writes to sockets whose peer may have gone: the signal for that is not for
+ * the program that has this machine's thread. */
+static void user_input_quietly(struct user *u, const uint8_t *frame, size_t len)
+{
+	const struct timespec now = { 0, 0 };
+	sigset_t pipe, before, pending;
+
+	sigemptyset(&pipe);
+	sigaddset(&pipe, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &pipe, &before);
+	slirp_input(u->slirp, frame, len);
+	if (!sigismember(&before, SIGPIPE)) {
+		if (!sigpending(&pending) && sigismember(&pending, SIGPIPE))
+			sigtimedwait(&pipe, NULL, &now);
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	}
+}
+
+/* A lone frame, while libslirp's thread sleeps. */
+static bool user_send_now(struct user *u, const uint8_t *frame, size_t len)
+{
+	int64_t since = u->sent;
+	bool now;
+
+	u->sent = user_now(NULL);
+	if (u->sent - since < LONE_NS || !__atomic_load_n(&u->asleep, __ATOMIC_RELAXED) ||
+	    pthread_mutex_trylock(&u->lock))
+		return false;
+	now = __atomic_load_n(&u->asleep, __ATOMIC_RELAXED) && frame_queue_empty(u->out);
+	if (now)
+		user_input_quietly(u, frame, len);
+	pthread_mutex_unlock(&u->lock);
+	if (now)
+		user_event_raise(u->poke_fd);
+	return now;
+}
+
 static void user_send(struct net_backend *b, const uint8_t *frame, size_t len)
 {
 	struct user *u = container_of(b, struct user, base);
 
+	if (user_send_now(u, frame, len))
+		return;
 	if (!frame_queue_push(u->out, frame, len, 0))
 		net_count(&u->counter[DROP_FULL]);
 }
@@ -386,11 +460,9 @@ static void user_status(struct net_backend *b, char *text, size_t size)
 static void user_close(struct net_backend *b)
 {
 	struct user *u = container_of(b, struct user, base);
-	uint64_t one = 1;
 
 	if (u->started) {
-		while (write(u->stop_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-			;
+		user_event_raise(u->stop_fd);
 		pthread_join(u->thread, NULL);
 	}
 	if (u->slirp)
@@ -403,6 +475,9 @@ static void user_close(struct net_backend *b)
 	frame_queue_destroy(u->out);
 	if (u->stop_fd >= 0)
 		close(u->stop_fd);
+	if (u->poke_fd >= 0)
+		close(u->poke_fd);
+	pthread_mutex_destroy(&u->lock);
 	free(u->polls);
 	free(u);
 }
@@ -517,7 +592,8 @@ struct net_backend *user_open(struct backend_env *env, struct net_port *port,
 	u->counter[DROP_SLOW].name = "drop.guest-slow";
 	u->counter[DROP_FULL].name = "drop.queue-full";
 	u->counter[GUEST_ERROR].name = "guest-error";
-	u->stop_fd = -1;
+	u->stop_fd = u->poke_fd = -1;
+	pthread_mutex_init(&u->lock, NULL);
 	timer_init(&u->more, port->loop, "user-more", user_more, u);
 	if (*url->body) {
 		error_set(err, "'%.40s' after user: means nothing; parameters follow a '?'", url->body);
@@ -529,13 +605,15 @@ struct net_backend *user_open(struct backend_env *env, struct net_port *port,
 	u->in = frame_queue_create(IN_BYTES, err);
 	u->out = frame_queue_create(OUT_BYTES, err);
 	u->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	u->poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	u->poll_size = 64;
 	u->polls = calloc(u->poll_size, sizeof(*u->polls));
-	if (!u->in || !u->out || u->stop_fd < 0 || !u->polls) {
+	if (!u->in || !u->out || u->stop_fd < 0 || u->poke_fd < 0 || !u->polls) {
 		error_set(err, "no queues for libslirp: %s", strerror(errno));
 		goto fail;
 	}
 	u->polls[WAIT_STOP] = (struct pollfd){ u->stop_fd, POLLIN, 0 };
+	u->polls[WAIT_POKE] = (struct pollfd){ u->poke_fd, POLLIN, 0 };
 	u->polls[WAIT_OUT] = (struct pollfd){ frame_queue_fd(u->out), POLLIN, 0 };
 	u->polls[WAIT_ROOM] = (struct pollfd){ frame_queue_room_fd(u->in), POLLIN, 0 };
 	loop_bell_add(port->loop, &u->bell, user_in_ready, u);

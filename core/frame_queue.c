@@ -118,6 +118,11 @@ bool frame_queue_room(const struct frame_queue *q, size_t len)
 	return len < q->size / 4 && needed(q, len) <= q->size - (q->head - tail);
 }
 
+bool frame_queue_empty(const struct frame_queue *q)
+{
+	return __atomic_load_n(&q->tail, __ATOMIC_ACQUIRE) == q->head;
+}
+
 bool frame_queue_push(struct frame_queue *q, const uint8_t *data, size_t len, int64_t stamp)
 {
 	size_t head = q->head, take, to_end = q->size - (head & q->mask);

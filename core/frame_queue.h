@@ -37,6 +37,8 @@ void frame_queue_destroy(struct frame_queue *q); /* NULL is legal */
 bool frame_queue_push(struct frame_queue *q, const uint8_t *data, size_t len, int64_t stamp);
 /** frame_queue_room - producer: would a frame of @len bytes fit now? */
 bool frame_queue_room(const struct frame_queue *q, size_t len);
+/** frame_queue_empty - producer: has the consumer popped everything? */
+bool frame_queue_empty(const struct frame_queue *q);
 /** frame_queue_want_room - producer: it did not fit; make frame_queue_room_fd() readable
  *  when half of the queue is free. Returns false if it already is. */
 bool frame_queue_want_room(struct frame_queue *q);
