@@ -49,6 +49,7 @@ class Saver:
     def __init__(self, guest, path):
         self.guest, self.path = guest, Path(path)
         self.lines = []
+        self.ended = False
         self.news = threading.Condition()
         self.thread = threading.Thread(target=self.read, daemon=True)
         self.thread.start()
@@ -58,17 +59,23 @@ class Saver:
             with self.news:
                 self.lines.append(line.decode(errors="replace").strip())
                 self.news.notify()
+        with self.news:
+            self.ended = True
+            self.news.notify()
 
     def save(self, to, timeout=30):
         before = len(self.lines)
         os.kill(self.guest.process.pid, signal.SIGUSR2)
         with self.news:
-            if not self.news.wait_for(lambda: len(self.lines) > before, timeout):
+            if not self.news.wait_for(lambda: len(self.lines) > before or self.ended, timeout):
                 raise Failure("the machine was not saved in time")
+            if len(self.lines) == before:
+                return False # the guest had switched itself off before it was asked
             line = self.lines[before]
         if not line.startswith("gannet: saved to "):
             raise Failure(f"saving: {line}")
         self.path.rename(to)
+        return True
 
 
 def work_of(text):
@@ -127,7 +134,8 @@ def random_saves(program, engine):
                     break
                 to = Path(folder, f"{number}.img")
                 before = len(guest.text)
-                saver.save(to)
+                if not saver.save(to):
+                    break
                 saved.append((to, before, len(guest.text)))
             guest.process.wait(400)
             reader.join()
