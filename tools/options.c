@@ -590,7 +590,10 @@ void options_finish(struct options *o)
 
 void options_help(FILE *out)
 {
-	fprintf(out, "Usage: gannet [OPTION...] [DISK]\nRuns an x86 PC.\n\n");
+	fprintf(out, "Usage: gannet [OPTION...] [DISK]\nRuns an x86 PC.\n"
+		"       gannet relay|state|clone|ctl ...\n"
+		"A network for many; state images; copies of a machine; commands to a running one.\n"
+		"Each explains itself: gannet relay --help.\n\n");
 	for (enum option_id id = 0; id < OPT_COUNT; id++) {
 		const struct option_row *row = &rows[id];
 		const char *text = row->help;
