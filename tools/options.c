@@ -590,10 +590,10 @@ void options_finish(struct options *o)
 
 void options_help(FILE *out)
 {
-	fprintf(out, "Usage: gannet [OPTION...] [DISK]\nRuns an x86 PC.\n"
+	fprintf(out, "Usage: gannet [OPTION...] [DISK]\n"
 		"       gannet relay|state|clone|ctl ...\n"
-		"A network for many; state images; copies of a machine; commands to a running one.\n"
-		"Each explains itself: gannet relay --help.\n\n");
+		"Runs an x86 PC. The other commands: a network for many machines, state images,\n"
+		"copies of one machine, orders to a running one; gannet relay --help and so on.\n\n");
 	for (enum option_id id = 0; id < OPT_COUNT; id++) {
 		const struct option_row *row = &rows[id];
 		const char *text = row->help;
