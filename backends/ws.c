@@ -124,9 +124,15 @@ static void frames_arrived(void *opaque)
 	drain(opaque);
 }
 
+/* In the I/O thread, which may outlive us: under the lock `closing` is set with. */
 static void ring(void *opaque)
 {
-	loop_bell_ring(opaque);
+	struct ws_io *io = opaque;
+
+	pthread_mutex_lock(&io->lock);
+	if (!__atomic_load_n(&io->closing, __ATOMIC_SEQ_CST))
+		loop_bell_ring(io->bell);
+	pthread_mutex_unlock(&io->lock);
 }
 
 static void ws_readable(struct net_backend *b)
@@ -195,7 +201,7 @@ static void ws_close(struct net_backend *b)
 	loop_unwatch(w->room_watch);
 	if (w->io)
 		ws_io_stop(w->io);
-	loop_bell_remove(&w->bell); /* the thread that rang it has ended */
+	loop_bell_remove(&w->bell); /* nobody rings it any more */
 	free(w);
 }
 
@@ -394,7 +400,8 @@ struct net_backend *ws_open(struct backend_env *env, struct net_port *port,
 	w->event_watch = loop_watch(port->loop, w->io->event_fd, LOOP_READ, events_arrived, w, err);
 	/* The queue is not armed yet: nobody wakes anybody. */
 	loop_bell_add(port->loop, &w->bell, frames_arrived, w);
-	frame_queue_on_frame(w->io->in, ring, &w->bell);
+	w->io->bell = &w->bell;
+	frame_queue_on_frame(w->io->in, ring, w->io);
 	w->room_watch = loop_watch(port->loop, frame_queue_room_fd(w->io->out), LOOP_READ, room, w,
 				   err);
 	if (!w->event_watch || !w->room_watch) {

@@ -66,6 +66,7 @@ struct ws_io {
 	bool connected;           /* atomic; written by the I/O thread */
 	bool closing;             /* atomic; written by the vCPU thread */
 
+	struct loop_bell *bell;   /* the backend's: not to be rung when `closing` is set */
 	pthread_mutex_t lock;     /* protects from here to `context` */
 	pthread_cond_t changed;   /* first_done, finished */
 	unsigned refs;
