@@ -120,7 +120,8 @@ class Control:
         output, status = text.rsplit("END=42=", 1)
         if status.strip() != "0":
             raise Failure(f"{command}: exit code {status}: {output}")
-        return output.split(line, 1)[-1]
+        # The terminal may echo what is typed ahead twice: once at once, once at the prompt.
+        return output.rsplit("=$?\n", 1)[-1]
 
 
 @contextlib.contextmanager
