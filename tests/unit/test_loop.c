@@ -202,10 +202,13 @@ START_TEST(poller_kicks_a_busy_guest_once_per_deadline)
 
 		timer_arm(&s.t, loop_now(f.loop) + 2000000);
 		until = host_ns(CLOCK_MONOTONIC) + NS_PER_S;
-		while (__atomic_load_n(&f.kicks, __ATOMIC_SEQ_CST) == before)
-			ck_assert_int_lt(host_ns(CLOCK_MONOTONIC), until);
-		loop_run(f.loop);
-		ck_assert(!timer_armed(&s.t));
+		/* Looks only when it is kicked; a kick may be one repeated for the last round. */
+		while (timer_armed(&s.t)) {
+			while (__atomic_load_n(&f.kicks, __ATOMIC_SEQ_CST) == before)
+				ck_assert_int_lt(host_ns(CLOCK_MONOTONIC), until);
+			before = __atomic_load_n(&f.kicks, __ATOMIC_SEQ_CST);
+			loop_run(f.loop);
+		}
 	}
 	ck_assert_uint_eq(s.fired, 10);
 	loop_destroy(f.loop);
