@@ -169,6 +169,16 @@ def read_all(guest):
         pass
 
 
+def card_of(guest):
+    """(the address of eth0, how often the driver was loaded), whatever else the console says."""
+    output, _ = guest.run("echo address=$(cat /sys/class/net/eth0/address) "
+                          "loads=$(dmesg | grep -c 'RTL-8029(AS) found')")
+    match = re.findall(r"address=([0-9a-f:]{17}) loads=(\d+)", output)
+    if not match:
+        raise Failure(f"no card: {output}")
+    return match[-1]
+
+
 def in_the_middle(program, engine):
     """An open shell, a running gzip | md5sum, a configured card: all of it goes on."""
     last = 400000 if engine == "jit" else 40000 # some seconds' work
@@ -184,8 +194,7 @@ def in_the_middle(program, engine):
             if status:
                 raise Failure(f"no network before the save: {output}")
             guest.run("SHELL_VARIABLE=$((6*7)); cd /sys/bus/pci")
-            mac, _ = guest.run("cat /sys/class/net/eth0/address")
-            loads, _ = guest.run("dmesg | grep -c 'RTL-8029(AS) found'")
+            mac, loads = card_of(guest)
             guest.type(f"seq 1 {last} | gzip | gzip -d | md5sum\n")
             time.sleep(0.3)
             saver.save(first)
@@ -201,10 +210,8 @@ def in_the_middle(program, engine):
             output, _ = guest.run("echo variable $SHELL_VARIABLE in $PWD")
             if "variable 42 in /sys/bus/pci" not in output:
                 raise Failure(f"the shell forgot: {output}")
-            again, _ = guest.run("cat /sys/class/net/eth0/address")
-            reloads, _ = guest.run("dmesg | grep -c 'RTL-8029(AS) found'")
-            if again != mac or reloads != loads:
-                raise Failure(f"the card changed: {mac} {again} {loads} {reloads}")
+            if card_of(guest) != (mac, loads):
+                raise Failure(f"the card changed from {mac, loads}")
             guest.type(f"seq 1 {last} | gzip | gzip -d | md5sum\n")
             time.sleep(0.3)
             saver.save(second)
@@ -216,7 +223,7 @@ def in_the_middle(program, engine):
                                        "insmod /lib/modules/$m 2> /dev/null; done; "
                                        "ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up; "
                                        "ping -c 3 -i 0.2 -W 5 10.0.2.2; cat /sys/class/net/eth0/address")
-            if "3 packets received" not in output or mac.strip() not in output:
+            if "3 packets received" not in output or mac not in output:
                 raise Failure(f"after reloading the driver: {output}")
             guest.type("poweroff -f\n")
             guest.wait(60)
