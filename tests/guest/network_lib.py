@@ -322,10 +322,12 @@ def tshark(capture, filter_text, *fields, raw_ports=(), limit=None):
     return done.stdout.splitlines()
 
 
-def check_capture(capture, raw_ports=(), both_sides=True):
-    """No malformed frame, no bad checksum; returns how many frames each interface has."""
+def check_capture(capture, raw_ports=(), both_sides=True, judged="frame"):
+    """No malformed frame, no bad checksum; returns how many frames each interface has.
+
+    @judged: a display filter, for peers that send broken frames of their own."""
     counts, bad = {}, []
-    for line in tshark(capture, "frame", "frame.number", "frame.interface_name", "_ws.malformed",
+    for line in tshark(capture, judged, "frame.number", "frame.interface_name", "_ws.malformed",
                        "_ws.short", *STATUS, "tcp.checksum", raw_ports=raw_ports):
         number, name, *faults, checksum = line.split("\t")
         counts[name] = counts.get(name, 0) + 1
